@@ -1,0 +1,13 @@
+"""Exercises that say why an answer is wrong: `check`, `hint`, `solution`, and the stubs of the notebooks.
+
+    check("backward-dx", my_function)   # correct, not attempted, incorrect, or cannot be checked
+    hint("backward-dx")                 # hint("backward-dx", 2) says more
+    solution("backward-dx")
+
+The exercises of a part, with their known mistakes, are in `bnbook.exercises.<part>`, a module each.
+"""
+
+from bnbook.exercises.core import check, hint, solution, stub
+from bnbook.exercises.model import Hint, Result, Solution
+
+__all__ = ["Hint", "Result", "Solution", "check", "hint", "solution", "stub"]

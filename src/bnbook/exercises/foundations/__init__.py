@@ -1,0 +1,41 @@
+"""The exercises of the part `foundations`, in the order of its chapters; one module each."""
+
+from bnbook.exercises.foundations import (
+    backward_conv,
+    backward_dgamma_dbeta,
+    backward_dvar,
+    backward_dx,
+    backward_epsilon,
+    backward_eval,
+    backward_jacobian,
+    backward_paths,
+    backward_property,
+    forward_batch_norm,
+    forward_conv,
+    forward_degenerate,
+    forward_fold,
+    forward_identity,
+    forward_property,
+    forward_running,
+    forward_standardize,
+)
+
+EXERCISES = (
+    forward_standardize.EXERCISE,
+    forward_identity.EXERCISE,
+    forward_batch_norm.EXERCISE,
+    forward_conv.EXERCISE,
+    forward_degenerate.EXERCISE,
+    forward_running.EXERCISE,
+    forward_fold.EXERCISE,
+    forward_property.EXERCISE,
+    backward_dgamma_dbeta.EXERCISE,
+    backward_dvar.EXERCISE,
+    backward_paths.EXERCISE,
+    backward_dx.EXERCISE,
+    backward_eval.EXERCISE,
+    backward_conv.EXERCISE,
+    backward_epsilon.EXERCISE,
+    backward_jacobian.EXERCISE,
+    backward_property.EXERCISE,
+)

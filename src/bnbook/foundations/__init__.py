@@ -1,0 +1,1 @@
+"""What exactly does batch normalization compute, forward, backward and at inference?"""

@@ -1,0 +1,205 @@
+"""Batch normalization, backward: the gradients of `bnbook.foundations.forward.batch_norm`.
+
+Step by step as Yu (2021) derives it, and in closed form; the names of the gradients mirror the names of
+the forward pass (dx is ∂L/∂x).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bnbook.foundations.forward import BatchNormCache, batch_norm
+from bnbook.validation import (
+    require_axes,
+    require_batch,
+    require_eps,
+    require_float_array,
+    require_normalizable,
+    require_shape,
+)
+
+
+@dataclass(frozen=True)
+class BatchNormGrads:
+    """Gradients of the loss: dx with the shape of x, dgamma and dbeta with the shape of γ."""
+
+    dx: np.ndarray
+    dgamma: np.ndarray
+    dbeta: np.ndarray
+
+
+@dataclass(frozen=True)
+class BatchNormSteps:
+    """Every intermediate gradient of Yu's derivation, in the order of his equations."""
+
+    dz_hat: np.ndarray
+    dvar: np.ndarray
+    dmean: np.ndarray
+    path_z_hat: np.ndarray
+    path_var: np.ndarray
+    path_mean: np.ndarray
+    dx: np.ndarray
+
+
+def _check_dy(dy: np.ndarray, cache: BatchNormCache) -> np.ndarray:
+    require_float_array("dy", dy)
+    require_shape("dy", dy, cache.z_hat.shape, "the shape of y")
+    return dy
+
+
+def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> BatchNormGrads:
+    """Closed form: dx = γ/√(σ² + ε) · (g − mean(g) − ẑ · mean(g ẑ)), with g = ∂L/∂y.
+
+    The two means are ∂L/∂β / M and ∂L/∂γ / M, so the parameter gradients come for free.
+
+    Args:
+        dy: upstream gradient g = ∂L/∂y, the shape of y.
+        cache: what `batch_norm` returned beside y.
+
+    Returns:
+        dx with the dtype and shape of y; dgamma and dbeta with the shape of γ.
+
+    Raises:
+        TypeError: dy is not a floating-point array.
+        ValueError: dy has not the shape of y, or is not finite.
+
+    Source: Yu (2021), Eqs. (12), (13) and (14), with (1/M) Σ ẑ = 0 used to simplify (12).
+    """
+    dy = _check_dy(dy, cache)
+    dbeta = dy.sum(axis=cache.axes, keepdims=True)
+    dgamma = (dy * cache.z_hat).sum(axis=cache.axes, keepdims=True)
+    dx = cache.gamma / cache.std * (dy - dbeta / cache.count - cache.z_hat * dgamma / cache.count)
+    dtype = cache.z_hat.dtype
+    return BatchNormGrads(
+        dx.astype(dtype), dgamma.squeeze(cache.axes).astype(dtype), dbeta.squeeze(cache.axes).astype(dtype)
+    )
+
+
+def batch_norm_backward_steps(dy: np.ndarray, cache: BatchNormCache) -> BatchNormSteps:
+    """The same dx, one equation of the derivation at a time: three paths from z to the loss.
+
+    Args:
+        dy: upstream gradient g = ∂L/∂y, the shape of y.
+        cache: what `batch_norm` returned beside y.
+
+    Raises:
+        TypeError: dy is not a floating-point array.
+        ValueError: dy has not the shape of y, or is not finite.
+
+    Source: Yu (2021), Eqs. (4) to (11).
+    """
+    dy = _check_dy(dy, cache)
+    axes, count, z_hat, std = cache.axes, cache.count, cache.z_hat, cache.std
+    centred = z_hat * std  # z − μ
+
+    dz_hat = dy * cache.gamma
+    path_z_hat = dz_hat / std  # Eq. (5)
+    dvar = -0.5 * (dz_hat * centred / std**3).sum(axis=axes, keepdims=True)  # Eq. (6)
+    dvar_dz = 2 / count * centred - 2 / count**2 * centred.sum(axis=axes, keepdims=True)  # Eq. (8)
+    path_var = dvar * dvar_dz  # Eq. (10)
+    dmean = -(dz_hat / std).sum(axis=axes, keepdims=True)
+    path_mean = dmean / count  # Eqs. (9) and (11)
+    dx = path_z_hat + path_var + path_mean  # Eq. (4)
+    return BatchNormSteps(dz_hat, dvar, dmean, path_z_hat, path_var, path_mean, dx)
+
+
+class BatchNormFunction(torch.autograd.Function):
+    """Batch normalization with the closed-form backward pass, for `torch.autograd`; see `batch_norm_torch`."""
+
+    @staticmethod
+    def forward(x, gamma, beta, eps, axes):
+        """Return γ ẑ + β; gamma and beta come in broadcast shape."""
+        z_hat, _ = _normalize(x, eps, axes)
+        return gamma * z_hat + beta
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        """Save x itself, not ẑ: a saved ẑ would be a constant to the second derivative."""
+        x, gamma, _, ctx.eps, ctx.axes = inputs
+        ctx.save_for_backward(x, gamma)
+
+    @staticmethod
+    def backward(ctx, dy):
+        """Apply the closed form with differentiable operations, so that it has a derivative too."""
+        x, gamma = ctx.saved_tensors
+        z_hat, std = _normalize(x, ctx.eps, ctx.axes)
+        dbeta = dy.sum(ctx.axes, keepdim=True)
+        dgamma = (dy * z_hat).sum(ctx.axes, keepdim=True)
+        count = math.prod(x.shape[axis] for axis in ctx.axes)
+        dx = gamma / std * (dy - dbeta / count - z_hat * dgamma / count)
+        return dx, dgamma, dbeta, None, None
+
+
+def _normalize(x, eps, axes):
+    centred = x - x.mean(axes, keepdim=True)
+    std = torch.sqrt(centred.square().mean(axes, keepdim=True) + eps)
+    return centred / std, std
+
+
+def batch_norm_torch(
+    x: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor,
+    *,
+    eps: float = 1e-5,
+    axes: int | Sequence[int] = 0,
+) -> torch.Tensor:
+    """Batch normalization of a training batch whose gradient is the book's closed form.
+
+    Args and errors as for `bnbook.foundations.forward.batch_norm`, with tensors in place of arrays. The
+    result supports second derivatives.
+
+    Source: Yu (2021), Eqs. (2), (3), (12), (13) and (14).
+    """
+    eps = require_eps(eps)
+    for name, value in (("x", x), ("gamma", gamma), ("beta", beta)):
+        if not torch.is_tensor(value) or not value.is_floating_point():
+            kind = value.dtype if torch.is_tensor(value) else type(value).__name__
+            raise TypeError(f"{name} must be a floating-point tensor, got {kind}; convert it with .double()")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity; remove such entries first")
+    axes = require_axes(axes, x.ndim)
+    require_batch(math.prod(x.shape[axis] for axis in axes), f"axes {axes} of x with shape {tuple(x.shape)}")
+    features = tuple(n for axis, n in enumerate(x.shape) if axis not in axes)
+    shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
+    for name, value in (("gamma", gamma), ("beta", beta)):
+        require_shape(name, value, features, f"the shape of x {tuple(x.shape)} without axes {axes}")
+    require_normalizable(x.var(axes, correction=0), eps)
+    return BatchNormFunction.apply(x, gamma.reshape(shape), beta.reshape(shape), eps, axes)
+
+
+def detached_error(size: int, gradients: str, *, runs: int, seed: int) -> np.ndarray:
+    """Relative error of the gradient that treats μ and σ as constants, on random batches of one feature.
+
+    The values are standard normal, γ = 1, β = 0 and ε = 0. The error is ‖direct path − dx‖ / ‖direct path‖.
+
+    Args:
+        size: batch size M, at least 2.
+        gradients: "independent" for standard normal upstream gradients, or "logistic" for those of the
+            logistic loss of y on a noisy label that depends on z.
+        runs: number of batches.
+        seed: seed of the random numbers.
+
+    Returns:
+        One error per batch, shape (runs,).
+
+    Raises:
+        ValueError: size < 2, runs < 1, or gradients is neither of the two names.
+    """
+    if size < 2 or runs < 1:
+        raise ValueError(f"size must be at least 2 and runs at least 1, got size={size} and runs={runs}")
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(size, runs))  # one batch in each column: a feature of its own to batch_norm
+    y, cache = batch_norm(z, np.ones(runs), np.zeros(runs), eps=0.0)
+    if gradients == "independent":
+        dy = rng.normal(size=z.shape)
+    elif gradients == "logistic":
+        label = z + rng.normal(size=z.shape) > 0
+        dy = 1 / (1 + np.exp(-y)) - label
+    else:
+        raise ValueError(f'gradients must be "independent" or "logistic", got {gradients!r}')
+    steps = batch_norm_backward_steps(dy, cache)
+    return np.linalg.norm(steps.path_z_hat - steps.dx, axis=0) / np.linalg.norm(steps.path_z_hat, axis=0)
