@@ -1,19 +1,25 @@
 """Install the book into .venv, or leave it as it is when nothing that it depends on has changed.
 
-Usage: python tools/install.py [requirements file ...]
+Usage: python tools/install.py [--dev]
 
-Only the standard library is used, and only syntax that an old Python can parse, so that a Python that
-is too old can say so in one line.
+A reader's installation holds requirements.txt and the package itself; --dev adds requirements-dev.txt on top. Each
+step has a stamp of its own, written when it is finished, so that an interrupted step is repeated and no other is.
+
+Only the standard library is used, and only syntax that an old Python can parse, so that a Python that is too old can
+say so in one line.
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
-STAMP = os.path.join(VENV, "installed.sha256")
+PYTHON = os.path.join(VENV, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
+PIP = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+LOCK = os.path.join(ROOT, "requirements.lock")
 FIRST, LAST = (3, 11), (3, 13)
 
 
@@ -22,52 +28,130 @@ def fail(message):
     sys.exit(1)
 
 
-def fingerprint(requirement_files):
-    """One hash over the interpreter and everything that decides what is installed."""
-    digest = hashlib.sha256(("%s %s" % (sys.version, sys.base_prefix)).encode())
-    for name in requirement_files + ["requirements.lock", "pyproject.toml"]:
-        with open(os.path.join(ROOT, name), "rb") as handle:
-            digest.update(name.encode() + b"\0" + handle.read() + b"\0")
+def say(message):
+    sys.stdout.write("install: " + message + "\n")
+    sys.stdout.flush()
+
+
+def requirements(name):
+    """The lines of a requirements file that decide what is installed: neither comments nor blank ones."""
+    with open(os.path.join(ROOT, name), "rb") as handle:
+        lines = [line.partition(b" #")[0].strip() for line in handle]
+    return b"\n".join(line for line in lines if line and not line.startswith(b"#"))
+
+
+def project():
+    """The part of pyproject.toml that an installation depends on; the settings of tools are not."""
+    import tomllib
+
+    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as handle:
+        tables = tomllib.load(handle)
+    chosen = [tables.get("build-system"), tables.get("project"), tables.get("tool", {}).get("setuptools")]
+    return json.dumps(chosen, sort_keys=True).encode()
+
+
+def fingerprint(*parts):
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part + b"\0")
     return digest.hexdigest()
 
 
-def installed():
-    if not os.path.exists(STAMP):
-        return ""
-    with open(STAMP) as handle:
-        return handle.read().strip()
+class Stamp:
+    """Says that an installation is finished, and of what."""
+
+    def __init__(self, name, *parts):
+        self.path = os.path.join(VENV, name)
+        self.wanted = fingerprint(*parts)
+
+    def current(self):
+        try:
+            with open(self.path) as handle:
+                return handle.read().strip() == self.wanted
+        except OSError:
+            return False
+
+    def clear(self):
+        if os.path.exists(self.path):
+            os.remove(self.path)
+
+    def write(self):
+        with open(self.path, "w") as handle:
+            handle.write(self.wanted + "\n")
 
 
-def main(requirement_files):
+def check_python():
+    version = "%d.%d" % sys.version_info[:2]
     if not FIRST <= sys.version_info[:2] <= LAST:
-        fail("the book needs Python %d.%d to %d.%d, and this is Python %d.%d; name another with PYTHON=, "
-             "for example `make book PYTHON=python3.12`" % (FIRST + LAST + sys.version_info[:2]))
+        fail("the book needs Python %d.%d to %d.%d, and this is Python %s; name another with PYTHON=, "
+             "for example `make book PYTHON=python3.12`" % (FIRST + LAST + (version,)))
     try:
-        import ensurepip
-        import venv
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
     except ImportError:
-        fail("this Python has no venv module; install it (on Debian and Ubuntu: apt install python%d.%d-venv) "
-             "or name another Python with PYTHON=" % sys.version_info[:2])
+        fail("this Python has no venv module; install it (on Debian and Ubuntu: apt install python%s-venv) "
+             "or name another Python with PYTHON=" % version)
 
-    wanted = fingerprint(requirement_files)
-    if installed() == wanted:
-        return
-    print("install: building .venv with Python %d.%d (a few minutes, once)" % sys.version_info[:2])
-    sys.stdout.flush()
-    venv.EnvBuilder(with_pip=ensurepip.version() is not None, clear=True).create(VENV)
-    python = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.path.join(VENV, "bin", "python")
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    for name in requirement_files:
-        pip += ["-r", os.path.join(ROOT, name)]
+
+def wait_for_another_installation():
+    """Let two commands that are started at once install one after the other. Windows goes without."""
     try:
-        subprocess.check_call(pip + ["-c", os.path.join(ROOT, "requirements.lock")])
-        subprocess.check_call([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                               "--no-deps", "--editable", ROOT])
+        import fcntl
+    except ImportError:
+        return None
+    handle = open(os.path.realpath(__file__))
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
+
+
+def build():
+    import venv
+
+    say("building .venv with Python %d.%d and what requirements.txt names (a few minutes, once)" % sys.version_info[:2])
+    venv.EnvBuilder(with_pip=True, clear=True).create(VENV)
+    subprocess.check_call(PIP + ["-r", os.path.join(ROOT, "requirements.txt"), "-c", LOCK])
+
+
+def add_package():
+    say("adding the package bnbook itself")
+    subprocess.check_call(PIP + ["--no-deps", "--editable", ROOT])
+
+
+def add_dev():
+    say("adding what requirements-dev.txt names")
+    subprocess.check_call(PIP + ["-r", os.path.join(ROOT, "requirements-dev.txt"), "-c", LOCK])
+
+
+def main(arguments):
+    if arguments not in ([], ["--dev"]):
+        fail("usage: python tools/install.py [--dev]")
+    check_python()
+    # A moved or copied folder is installed anew: a virtual environment and an editable package hold absolute paths.
+    base = Stamp("installed.sha256", sys.version.encode(), sys.base_prefix.encode(), ROOT.encode(),
+                 requirements("requirements.txt"), requirements("requirements.lock"))
+    package = Stamp("installed-package.sha256", base.wanted.encode(), project())
+    dev = Stamp("installed-dev.sha256", base.wanted.encode(), requirements("requirements-dev.txt"))
+    steps = [(base, build), (package, add_package)] + [(dev, add_dev)] * len(arguments)
+    if all(stamp.current() for stamp, _ in steps):
+        return
+    lock = wait_for_another_installation()
+    try:
+        for stamp, step in steps:
+            if not stamp.current():
+                stamp.clear()
+                step()
+                stamp.write()
     except subprocess.CalledProcessError as error:
-        fail("pip stopped with exit status %d; its message is above" % error.returncode)
-    with open(STAMP, "w") as handle:
-        handle.write(wanted + "\n")
+        fail("stopped with exit status %d, and the message above says why; the next run starts again"
+             % error.returncode)
+    except OSError as error:
+        fail("stopped: %s" % error)
+    except KeyboardInterrupt:
+        fail("interrupted; the next run starts again")
+    finally:
+        if lock:
+            lock.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["requirements.txt"])
+    main(sys.argv[1:])

@@ -8,7 +8,15 @@ from functools import cache
 from inspect import getsource
 
 from bnbook.exercises import functions, property_tests
-from bnbook.exercises.model import Exercise, FunctionExercise, Hint, PropertyExercise, Result, Solution, stub_source
+from bnbook.exercises.model import (
+    Exercise,
+    FunctionExercise,
+    Hint,
+    PropertyExercise,
+    Result,
+    Solution,
+    stub_source,
+)
 
 PARTS = ("foundations",)  # each is a module bnbook.exercises.<part> with a tuple EXERCISES
 SECONDS = 5.0  # a correct answer takes a small fraction of a second; importing torch inside one takes some

@@ -43,7 +43,8 @@ def _evidence(name: str, mine: Output, other: Output, wrong: list[int]) -> str:
     total = len(mine.values)
     if strange:
         kind = _kinds([mine.values[i] for i in strange])
-        return f"{text}. {len(strange)} of {total} entries are {kind}: look for 0/0 or a root of a negative number."
+        advice = "look for 0/0 or a root of a negative number"
+        return f"{text}. {len(strange)} of {total} entries are {kind}: {advice}."
     worst = max(abs(mine.values[i] - other.values[i]) for i in wrong) / (scale(other) or 1.0)
     tail = f"; {len(wrong)} of {total} entries are wrong" if total > 1 else ""
     return f"{text}{tail}, the largest error is {worst:.2g} of the largest entry."
@@ -64,7 +65,9 @@ def _numbers(*values: float) -> list[str]:
     return texts
 
 
-def clues(exercise: FunctionExercise, case: Case, seen: Sequence[Output], right: Sequence[Output]) -> list[str]:
+def clues(
+    exercise: FunctionExercise, case: Case, seen: Sequence[Output], right: Sequence[Output]
+) -> list[str]:
     """Patterns in a wrong result that matches no known mistake."""
     found = [_permuted(exercise.returns, seen, right)]
     for name, mine, other in zip(exercise.returns, seen, right, strict=True):
@@ -105,7 +108,11 @@ def _trivial(exercise: FunctionExercise, case: Case, name: str, mine: Output) ->
     if not any(mine.values):
         return f"`{name}` is zero everywhere."
     for parameter, arg in zip(exercise.parameters, case.args, strict=True):
-        if isinstance(arg, ndarray) and arg.shape == mine.shape and tuple(arg.ravel().tolist()) == mine.values:
+        if (
+            isinstance(arg, ndarray)
+            and arg.shape == mine.shape
+            and tuple(arg.ravel().tolist()) == mine.values
+        ):
             return f"`{name}` is the argument `{parameter}`, unchanged."
     return ""
 
@@ -151,7 +158,9 @@ def _known_factor(c: float, count: int | None) -> str:
 
 def _offset(name: str, mine: Output, other: Output) -> str:
     shift = mine.values[0] - other.values[0]
-    same = all(close(m - o, shift, 10 * other.tolerance) for m, o in zip(mine.values, other.values, strict=True))
+    same = all(
+        close(m - o, shift, 10 * other.tolerance) for m, o in zip(mine.values, other.values, strict=True)
+    )
     if len(other.values) < 2 or not same:
         return ""
     return f"Every entry of `{name}` is too {'large' if shift > 0 else 'small'} by the same {abs(shift):.6g}."
@@ -186,11 +195,13 @@ def _by_feature(exercise: FunctionExercise, name: str, mine: Output, other: Outp
     ratios = [_ratio([m for m, _ in column], [o for _, o in column], other.tolerance) for column in pairs]
     if None not in ratios:
         listed = ", ".join(f"{c:.4g}" for c in ratios[:LISTED])
-        return f"Each feature of `{name}` is off by its own factor ({listed}): look at what multiplies a feature."
+        advice = "look at what multiplies a feature"
+        return f"Each feature of `{name}` is off by its own factor ({listed}): {advice}."
     shifts = [[m - o for m, o in column] for column in pairs]
     if all(close(a, b, 10 * other.tolerance) for column in shifts for a, b in pairwise(column)):
         listed = ", ".join(f"{column[0]:.4g}" for column in shifts[:LISTED])
-        return f"Each feature of `{name}` is off by its own constant ({listed}): look at what is added to a feature."
+        advice = "look at what is added to a feature"
+        return f"Each feature of `{name}` is off by its own constant ({listed}): {advice}."
     return ""
 
 
@@ -210,6 +221,6 @@ def _digits(name: str, mine: Output, other: Output) -> str:
     if worst > 1e-5:
         return ""
     return (
-        f"`{name}` agrees to about {int(-math.log10(worst))} digits: is something computed in single precision, "
-        "rounded, approximated by a finite difference, or lost in a difference of large numbers?"
+        f"`{name}` agrees to about {int(-math.log10(worst))} digits: is something computed in single "
+        "precision, rounded, approximated by a finite difference, or lost in a difference of large numbers?"
     )

@@ -39,7 +39,9 @@ def judge(exercise: FunctionExercise, function: Callable, seconds: float) -> Res
         text = f"The returned values are right. {_mutation(tried.changed)}\n{_where(exercise, index)}"
         return Result(exercise.id, "incorrect", text)
     count = len(exercise.cases)
-    return Result(exercise.id, "correct", f"All {count} cases agree with the reference near machine precision.")
+    return Result(
+        exercise.id, "correct", f"All {count} cases agree with the reference near machine precision."
+    )
 
 
 def _not_attempted(exercise: FunctionExercise) -> str:
@@ -190,7 +192,9 @@ def _unusable(exercise: FunctionExercise, seen: Observed | Raised | TimedOut, ri
         if mine.shape != other.shape:
             return f"`{name}` has shape {mine.shape}, expected {other.shape}."
         if mine.dtype != other.dtype:
-            advice = f"keep {other.dtype} throughout" if mine.dtype.startswith("float") else "return real numbers"
+            advice = (
+                f"keep {other.dtype} throughout" if mine.dtype.startswith("float") else "return real numbers"
+            )
             return f"`{name}` has dtype {mine.dtype}, expected {other.dtype}: {advice}."
     return ""
 

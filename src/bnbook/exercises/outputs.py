@@ -51,7 +51,9 @@ def observe(value: Any, names: tuple[str, ...]) -> Observed:
     if type(value) is not tuple:
         return WrongType(f"Your function returned {_kind(value)}; return the tuple `{listed}`.")
     if len(value) != len(names):
-        return WrongType(f"Your function returned a tuple of length {len(value)}; return {len(names)} arrays, `{listed}`.")
+        return WrongType(
+            f"Your function returned a tuple of length {len(value)}; return {len(names)} arrays, `{listed}`."
+        )
     outputs = [_output(item, name, expected=f"`{listed}`") for item, name in zip(value, names, strict=True)]
     wrong = [output for output in outputs if isinstance(output, WrongType)]
     return wrong[0] if wrong else tuple(outputs)
@@ -65,7 +67,9 @@ def _output(value: Any, name: str, *, expected: str) -> Output | WrongType:
     if type(value) in _NUMBERS:
         dtype = "float64" if type(value) in (float, int) else str(value.dtype)
         return Output((), dtype, (float(value),))
-    return WrongType(f"Your function returned {_kind(value)} where {expected} was expected.{_advice(value, name)}")
+    return WrongType(
+        f"Your function returned {_kind(value)} where {expected} was expected.{_advice(value, name)}"
+    )
 
 
 def _kind(value: Any) -> str:

@@ -61,8 +61,7 @@ def _summary(value: Any) -> str:
 def judge(exercise: PropertyExercise, test: Callable, seconds: float) -> Result:
     """Run `test` on the correct implementations, then on the wrong ones, and report what it misjudges."""
     verdicts = _verdicts(exercise, test, seconds)
-    correct, wrong = verdicts[: len(exercise.correct)], verdicts[len(exercise.correct) :]
-    if correct[0].raised is not None and correct[0].raised.is_stub:
+    if verdicts[0].raised is not None and verdicts[0].raised.is_stub:
         text = (
             "Replace the line that raises NotImplementedError by your test, run that cell, then run this one "
             f'again. `hint("{exercise.id}")` helps.'
@@ -71,36 +70,29 @@ def judge(exercise: PropertyExercise, test: Callable, seconds: float) -> Result:
     broken = _broken(exercise, verdicts)
     if broken:
         return Result(exercise.id, "cannot be checked", broken)
-    rejected = [(v, d) for v, d in zip(exercise.correct, correct, strict=True) if d.kind != "accepts"]
-    surviving = [v for v, d in zip(exercise.mutants, wrong, strict=True) if d.kind != "rejects"]
-    if not rejected and not surviving:
-        text = (
-            f"Your test accepts {len(correct)} correct implementations and rejects all {len(wrong)} wrong ones."
-        )
-        return Result(exercise.id, "correct", text)
-    mistake = _recognize(exercise, verdicts)
-    lines = [mistake.sentence] if mistake else []
-    if any(verdict.kind == "never calls" for verdict in verdicts):
-        lines.append(f"Your test never calls its argument `{exercise.parameters[0]}`, so it says nothing about it.")
-    elif rejected:
-        lines.append(_rejection(exercise, *rejected[0]))
-    if surviving and not any(verdict.kind == "never calls" for verdict in correct):
-        lines.append(_survivors(exercise, surviving))
-        if correct[0].returned and mistake is None:
-            lines.append(f"Your test returns a {correct[0].returned}; that is ignored. State what must hold with `assert`.")
-    return Result(exercise.id, "incorrect", "\n".join(lines), mistake.id if mistake else None)
+    problems = _problems(exercise, verdicts)
+    if problems:
+        mistake = _recognize(exercise, verdicts)
+        lines = [mistake.sentence, *problems] if mistake else problems
+        return Result(exercise.id, "incorrect", "\n".join(lines), mistake.id if mistake else None)
+    accepted, rejected = len(exercise.correct), len(exercise.mutants)
+    text = f"Your test accepts {accepted} correct implementations and rejects all {rejected} wrong ones."
+    return Result(exercise.id, "correct", text)
+
+
+def _candidates(exercise: PropertyExercise) -> tuple[Variant, ...]:
+    """The correct ones, the wrong ones, and a correct one again, which unmasks a test with a memory."""
+    return exercise.correct + exercise.mutants + exercise.correct[:1]
 
 
 def _verdicts(exercise: PropertyExercise, test: Callable, seconds: float) -> list[Verdict]:
     deadline = time.monotonic() + seconds
-    verdicts = []
+    verdicts: list[Verdict] = []
     with _hypothesis_settings():
-        for variant in exercise.correct + exercise.mutants:
+        for variant in _candidates(exercise):
             left = max(deadline - time.monotonic(), 0.01)
             verdicts.append(_verdict(test, variant, exercise.correct[0].function, left))
-            if verdicts[-1].kind == "timed out":
-                break
-            if verdicts[0].kind == "raises":
+            if verdicts[-1].kind == "timed out" or verdicts[0].kind == "raises":
                 break
     return verdicts
 
@@ -131,38 +123,70 @@ def _parameters(function: Callable) -> tuple[str, ...]:
 
 def _broken(exercise: PropertyExercise, verdicts: list[Verdict]) -> str:
     """Why the test cannot be judged: it crashes or does not finish. Empty if it can."""
-    for index, verdict in enumerate(verdicts):
+    for variant, verdict in zip(_candidates(exercise), verdicts, strict=False):
         if verdict.kind == "timed out":
             return "Your test did not finish in time. Use fewer or smaller examples; does a loop never end?"
         if verdict.kind != "raises":
             continue
-        if index < len(exercise.correct):
-            text = f"Your test raised {verdict.raised}. It was given a correct implementation."
-            if verdict.raised.kind == "TypeError" and verdict.raised.line is None:
-                text += f" The checker calls it as `{exercise.call}`."
-            return text
-        mutant = exercise.mutants[index - len(exercise.correct)]
-        return (
-            f"Your test raised {verdict.raised}. It was given a wrong implementation, which it should reject with "
-            f"an AssertionError: state what must hold with `assert`. That implementation: {mutant.sentence}"
-        )
+        if variant in exercise.mutants:
+            return (
+                f"Your test raised {verdict.raised}. It was given a wrong implementation, which it should "
+                "reject with an AssertionError: state what must hold with `assert`. "
+                f"What is wrong with that one: {variant.sentence}"
+            )
+        text = f"Your test raised {verdict.raised}. It was given a correct implementation."
+        if verdict.raised.kind == "TypeError" and verdict.raised.line is None:
+            text += f" The checker calls it as `{exercise.call}`."
+        return text
     return ""
 
 
+def _problems(exercise: PropertyExercise, verdicts: list[Verdict]) -> list[str]:
+    """What the test misjudges, a sentence or two each; empty if it misjudges nothing."""
+    name = exercise.parameters[0]
+    if all(verdict.kind == "never calls" for verdict in verdicts):
+        return [f"Your test never calls its argument `{name}`, so it says nothing about it."]
+    count = len(exercise.correct)
+    correct = list(zip(exercise.correct, verdicts[:count], strict=True))
+    wrong = list(zip(exercise.mutants, verdicts[count:-1], strict=True))
+    rejected = [pair for pair in correct if pair[1].kind != "accepts"]
+    surviving = [variant for variant, verdict in wrong if verdict.kind != "rejects"]
+    problems = []
+    if rejected:
+        problems.append(_rejection(exercise, *rejected[0]))
+    elif verdicts[-1].kind != "accepts":
+        problems.append(
+            "Your test accepts a correct implementation at first and not when it meets it again: it must not "
+            "depend on earlier calls or on unseeded random numbers."
+        )
+    if surviving:
+        problems.append(_survivors(exercise, surviving))
+        if correct[0][1].returned:
+            kind = correct[0][1].returned
+            problems.append(
+                f"Your test returns a {kind}, which is ignored: state what must hold with `assert`."
+            )
+    return problems
+
+
 def _rejection(exercise: PropertyExercise, variant: Variant, verdict: Verdict) -> str:
+    if verdict.kind == "never calls":
+        return f"Your test does not call its argument `{exercise.parameters[0]}` every time."
     text = f"Your test rejects a correct implementation: {variant.sentence} It raised {verdict.raised}."
     if verdict.last_call:
         text += f" Last call: {verdict.last_call}."
     if variant is exercise.correct[0]:
-        return text + " Either the statement is not true in general, or it leaves no room for rounding."
-    return text + " Your tolerance is tighter than rounding: allow for about 1e-12 of the largest number involved."
+        return f"{text} Either the statement is not true in general, or it leaves no room for rounding."
+    return (
+        f"{text} Your tolerance is tighter than rounding: allow about 1e-12 of the largest number involved."
+    )
 
 
 def _survivors(exercise: PropertyExercise, surviving: list[Variant]) -> str:
     count = len(exercise.mutants)
-    first = f"Your test passes {len(surviving)} of {count} wrong implementations. One of them: {surviving[0].sentence}"
-    others = ", ".join(variant.id for variant in surviving[1:])
-    return first + (f" The others: {others}." if others else "")
+    text = f"Your test passes {len(surviving)} of {count} wrong implementations. One of them: "
+    others = ", ".join(variant.id.replace("-", " ") for variant in surviving[1:])
+    return text + surviving[0].sentence + (f" The others: {others}." if others else "")
 
 
 def _recognize(exercise: PropertyExercise, verdicts: list[Verdict]) -> Variant | None:

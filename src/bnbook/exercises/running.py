@@ -24,7 +24,7 @@ REFIRE = 0.05  # seconds between two attempts to stop code that swallows the fir
 
 
 class TimeUp(BaseException):
-    """Raised inside running code when its time is up; not an Exception, so that `except Exception` misses it."""
+    """Raised inside running code when its time is up; `except Exception` does not catch it."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Watchdog:
             wait = REFIRE
 
     def stop(self) -> None:
-        """Leave no TimeUp behind: once `_stopped` is set no further one is sent, and a pending one is cleared."""
+        """Leave no TimeUp behind: once `_stopped` is set none is sent, and a pending one is cleared."""
         while True:
             try:
                 with self._lock:
@@ -192,7 +192,9 @@ def _student_line(traceback: TracebackType | None) -> tuple[int | None, str, boo
 
 
 _PACKAGE = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir)) + os.sep  # of bnbook itself
-_LIBRARY = tuple({os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "purelib", "platlib")})
+_LIBRARY = tuple(
+    {os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "purelib", "platlib")}
+)
 
 
 def _is_library(filename: str) -> bool:

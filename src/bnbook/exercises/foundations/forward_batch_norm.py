@@ -32,8 +32,8 @@ def one_pass_variance(x, gamma, beta, eps):
 
 
 def unbiased_variance(x, gamma, beta, eps):
-    """You divide the squared deviations by M − 1. In training, batch normalization uses the variance of this
-    batch, divided by M: no `ddof`."""
+    """You divide the squared deviations by M − 1. In training, batch normalization uses the variance of
+    this batch, divided by M: no `ddof`."""
     return gamma * (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0, ddof=1) + eps) + beta
 
 
@@ -43,15 +43,15 @@ def eps_outside_root(x, gamma, beta, eps):
 
 
 def wrong_axis(x, gamma, beta, eps):
-    """You take the statistics over the features of each example (axis 1), as layer normalization does. Batch
-    statistics are taken over the examples, axis 0."""
+    """You take the statistics over the features of each example (axis 1), as layer normalization does.
+    Batch statistics are taken over the examples, axis 0."""
     z_hat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + eps)
     return gamma * z_hat + beta
 
 
 def shift_before_scale(x, gamma, beta, eps):
-    """You compute γ(ẑ + β): the shift is scaled too. β is added after the scaling, γẑ + β, so that it is the
-    mean of y."""
+    """You compute γ(ẑ + β): the shift is scaled too. β is added after the scaling, γẑ + β, so that it is
+    the mean of y."""
     return gamma * ((x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps) + beta)
 
 
@@ -110,8 +110,8 @@ EXERCISE = FunctionExercise(
     title="Batch normalization of dense data",
     level="core",
     reference=batch_norm,
-    why="γ and β act after the normalization, so y has mean β and standard deviation close to |γ| whatever x was. "
-    "Centring before squaring keeps the digits that the one-pass variance loses.",
+    why="γ and β act after the normalization, so y has mean β and standard deviation close to |γ| whatever"
+    " x was. Centring before squaring keeps the digits that the one-pass variance loses.",
     mistakes=(
         Variant.of(one_pass_variance, by_rounding=True),
         *variants(
@@ -129,14 +129,19 @@ EXERCISE = FunctionExercise(
     alternatives=(as_affine_map, with_loops),
     hints=(
         "Standardize first, as in the warm-up; then γ and β, of shape (D,), line up with the columns of ẑ.",
-        "The mean of x may be large compared with its spread. Which is then safer: the mean of the squares minus "
-        "the square of the mean, or the mean of the squares of x − μ?",
+        "The mean of x may be large compared with its spread. Which is then safer: the mean of the squares"
+        " minus the square of the mean, or the mean of the squares of x − μ?",
     ),
     cases=(
         Case("6 examples, 3 features", (_rng.normal(2.0, 1.5, size=(6, 3)), _GAMMA, _BETA, 0.1), count=6),
         Case(
             "4 examples, 4 features",
-            (_rng.normal(-1.0, 2.0, size=(4, 4)), np.array([0.4, 1.6, -2.0, 0.9]), np.array([2.0, 0.5, -0.6, 1.2]), 0.5),
+            (
+                _rng.normal(-1.0, 2.0, size=(4, 4)),
+                np.array([0.4, 1.6, -2.0, 0.9]),
+                np.array([2.0, 0.5, -0.6, 1.2]),
+                0.5,
+            ),
             "as many features as examples.",
             4,
         ),

@@ -32,32 +32,32 @@ def _affine(z_hat, gamma, beta):
 
 
 def one_pixel_at_a_time(x, gamma, beta, eps):
-    """You average over the images only (axis 0), so each pixel has its own statistics. A filter is shared by
-    all positions, and so are its statistics: average over axes (0, 2, 3)."""
+    """You average over the images only (axis 0), so each pixel has its own statistics. A filter is shared
+    by all positions, and so are its statistics: average over axes (0, 2, 3)."""
     return _affine(_normalized(x, eps, 0), gamma, beta)
 
 
 def one_image_at_a_time(x, gamma, beta, eps):
-    """You average over the pixels of each image alone (axes 2 and 3): that is instance normalization. Include
-    the batch axis: (0, 2, 3)."""
+    """You average over the pixels of each image alone (axes 2 and 3): that is instance normalization.
+    Include the batch axis: (0, 2, 3)."""
     return _affine(_normalized(x, eps, (2, 3)), gamma, beta)
 
 
 def all_channels_together(x, gamma, beta, eps):
-    """You take one mean and one variance of the whole array. Each channel has its own: leave axis 1 out of the
-    averaged axes."""
+    """You take one mean and one variance of the whole array. Each channel has its own: leave axis 1 out of
+    the averaged axes."""
     return _affine(_normalized(x, eps, (0, 1, 2, 3)), gamma, beta)
 
 
 def over_the_channels(x, gamma, beta, eps):
-    """You average over channels and pixels of each image (axes 1, 2 and 3): that is layer normalization. Batch
-    normalization averages over axes (0, 2, 3) and keeps the channels apart."""
+    """You average over channels and pixels of each image (axes 1, 2 and 3): that is layer normalization.
+    Batch normalization averages over axes (0, 2, 3) and keeps the channels apart."""
     return _affine(_normalized(x, eps, (1, 2, 3)), gamma, beta)
 
 
 def channels_last(x, gamma, beta, eps):
-    """You average over axes (0, 1, 2), as if the channels came last. Here x is (N, C, H, W): the channels are
-    axis 1, so average over (0, 2, 3)."""
+    """You average over axes (0, 1, 2), as if the channels came last. Here x is (N, C, H, W): the channels
+    are axis 1, so average over (0, 2, 3)."""
     return _affine(_normalized(x, eps, (0, 1, 2)), gamma, beta)
 
 
@@ -68,14 +68,14 @@ def parameters_along_width(x, gamma, beta, eps):
 
 
 def parameters_along_height(x, gamma, beta, eps):
-    """You give γ and β the shape (C, 1). NumPy lines shapes up from the right, so they run along the height.
-    They need an axis of length 1 for the height and one for the width: (C, 1, 1)."""
+    """You give γ and β the shape (C, 1). NumPy lines shapes up from the right, so they run along the
+    height. They need an axis of length 1 for the height and one for the width: (C, 1, 1)."""
     return gamma[:, None] * _normalized(x, eps, (0, 2, 3)) + beta[:, None]
 
 
 def mean_of_image_variances(x, gamma, beta, eps):
-    """Your variance is the mean of the variances within each image. It misses the spread between the images'
-    means: square x − μ with the mean of the channel, and average over (0, 2, 3) at once."""
+    """Your variance is the mean of the variances within each image. It misses the spread between the
+    images' means: square x − μ with the mean of the channel, and average over (0, 2, 3) at once."""
     var = x.var(axis=(2, 3), keepdims=True).mean(axis=0, keepdims=True)
     return _affine((x - x.mean(axis=(0, 2, 3), keepdims=True)) / np.sqrt(var + eps), gamma, beta)
 
@@ -123,8 +123,8 @@ EXERCISE = FunctionExercise(
     title="Batch normalization of images",
     level="core",
     reference=batch_norm_conv,
-    why="The batch of a channel is every pixel of every image, M = N·H·W values. `keepdims=True` keeps the statistics "
-    "aligned with x, and γ and β need the shape (C, 1, 1) for the same reason.",
+    why="The batch of a channel is every pixel of every image, M = N·H·W values. `keepdims=True` keeps the"
+    " statistics aligned with x, and γ and β need the shape (C, 1, 1) for the same reason.",
     mistakes=variants(
         one_pixel_at_a_time,
         one_image_at_a_time,
@@ -139,9 +139,11 @@ EXERCISE = FunctionExercise(
     ),
     alternatives=(by_moving_the_channels, one_channel_at_a_time),
     hints=(
-        "Which axes are averaged away, if one mean per channel is to remain? `mean` and `var` accept a tuple of axes.",
+        "Which axes are averaged away, if one mean per channel is to remain? `mean` and `var` accept a "
+        "tuple of axes.",
         "With `keepdims=True` the statistics have shape (1, C, 1, 1) and subtract from x as they are.",
-        "γ has shape (C,), and NumPy lines shapes up from the right. Make it (C, 1, 1) with `gamma[:, None, None]`.",
+        "γ has shape (C,), and NumPy lines shapes up from the right. Make it (C, 1, 1) with `gamma[:, "
+        "None, None]`.",
     ),
     cases=(
         Case(

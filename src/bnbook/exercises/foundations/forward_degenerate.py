@@ -59,8 +59,8 @@ def unbiased_variance(a, count, eps):
 
 
 def others_variance_only(a, count, eps):
-    """Your variance counts the squared deviation of the outlier alone, a²(1 − 1/M)²/M. Each of the other M −
-    1 values deviates too, by −a/M."""
+    """Your variance counts the squared deviation of the outlier alone, a²(1 − 1/M)²/M. Each of the other M
+    − 1 values deviates too, by −a/M."""
     return (a - a / count) / math.sqrt((a - a / count) ** 2 / count + eps)
 
 
@@ -87,8 +87,8 @@ EXERCISE = FunctionExercise(
     title="The farthest outlier",
     level="core",
     reference=outlier_z_hat,
-    why="However large a is, |ẑ| stays below √(M − 1): the outlier raises the standard deviation that it is divided "
-    "by. For M = 2 every feature becomes ±1, and M = 1 always gives 0.",
+    why="However large a is, |ẑ| stays below √(M − 1): the outlier raises the standard deviation that it "
+    "is divided by. For M = 2 every feature becomes ±1, and M = 1 always gives 0.",
     mistakes=variants(
         limit_only,
         sign_lost,
@@ -101,7 +101,8 @@ EXERCISE = FunctionExercise(
     alternatives=(by_building_the_batch, scale_free),
     hints=(
         "μ = a/M. The outlier deviates by a − a/M, each of the M − 1 others by −a/M.",
-        "The mean of the squared deviations is σ² = a²(M − 1)/M². Or build the batch with NumPy and normalize it.",
+        "The mean of the squared deviations is σ² = a²(M − 1)/M². Or build the batch with NumPy and "
+        "normalize it.",
     ),
     cases=(
         Case("a = 3 among 5 values", (3.0, 5, 0.1), count=5),

@@ -47,15 +47,15 @@ def bias_lost(weight, bias, gamma, beta, running_mean, running_var, eps):
 
 
 def bias_not_scaled(weight, bias, gamma, beta, running_mean, running_var, eps):
-    """You add b without scaling it. The normalization multiplies all of z = x Wᵀ + b by γ/√(running var + ε),
-    the bias included."""
+    """You add b without scaling it. The normalization multiplies all of z = x Wᵀ + b by γ/√(running var +
+    ε), the bias included."""
     scale = gamma / np.sqrt(running_var + eps)
     return scale[:, None] * weight, bias + beta - scale * running_mean
 
 
 def mean_not_scaled(weight, bias, gamma, beta, running_mean, running_var, eps):
-    """You subtract the running mean without scaling it. It is subtracted from z before the multiplication by
-    γ/√(running var + ε), so it is scaled with z."""
+    """You subtract the running mean without scaling it. It is subtracted from z before the multiplication
+    by γ/√(running var + ε), so it is scaled with z."""
     scale = gamma / np.sqrt(running_var + eps)
     return scale[:, None] * weight, scale * bias - running_mean + beta
 
@@ -133,8 +133,8 @@ EXERCISE = FunctionExercise(
     title="Fold the normalization away",
     level="hard",
     reference=fold,
-    why="At inference the statistics are constants, so the normalization is an affine map of each output, and an "
-    "affine map after a linear layer is a linear layer: a trained network can pay nothing for it.",
+    why="At inference the statistics are constants, so the normalization is an affine map of each output, "
+    "and an affine map after a linear layer is a linear layer: a trained network can pay nothing for it.",
     mistakes=variants(
         scale_along_inputs,
         bias_lost,
@@ -149,8 +149,8 @@ EXERCISE = FunctionExercise(
     ),
     alternatives=(by_probing, with_a_diagonal_matrix),
     hints=(
-        "At inference nothing depends on the batch. Write the output for one example and collect what multiplies x "
-        "and what does not.",
+        "At inference nothing depends on the batch. Write the output for one example and collect what "
+        "multiplies x and what does not.",
         "With s = γ/√(running var + ε), output k is s_k (W_k · x + b_k − mean_k) + β_k.",
         "Row k of W is scaled by s_k: `s[:, None] * weight`.",
     ),

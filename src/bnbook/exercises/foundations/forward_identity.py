@@ -26,8 +26,8 @@ def missing_root(x, eps):
 
 
 def eps_ignored(x, eps):
-    """Your γ is σ, without ε. The normalization divides by √(σ² + ε), a little more than σ, so γ = σ returns
-    a batch that is a little too narrow."""
+    """Your γ is σ, without ε. The normalization divides by √(σ² + ε), a little more than σ, so γ = σ
+    returns a batch that is a little too narrow."""
     return x.std(axis=0), x.mean(axis=0)
 
 
@@ -53,8 +53,8 @@ def negative_shift(x, eps):
 
 
 def shift_in_normalized_units(x, eps):
-    """Your β is μ/√(σ² + ε), as if γ still multiplied it. β is added after the scaling, in the units of x, so
-    it is μ itself."""
+    """Your β is μ/√(σ² + ε), as if γ still multiplied it. β is added after the scaling, in the units of x,
+    so it is μ itself."""
     std = np.sqrt(x.var(axis=0) + eps)
     return std, x.mean(axis=0) / std
 
@@ -65,8 +65,8 @@ def swapped(x, eps):
 
 
 def wrong_axis(x, eps):
-    """You average over the features of each example (axis 1), which gives M numbers. γ and β hold one number
-    per feature: average over the examples, axis 0."""
+    """You average over the features of each example (axis 1), which gives M numbers. γ and β hold one
+    number per feature: average over the examples, axis 0."""
     return np.sqrt(x.var(axis=1) + eps), x.mean(axis=1)
 
 
@@ -103,8 +103,8 @@ EXERCISE = FunctionExercise(
     title="Undo the normalization",
     level="warm-up",
     reference=identity_parameters,
-    why="γẑ + β = √(σ² + ε) · (x − μ)/√(σ² + ε) + μ = x. These numbers belong to this batch: on another batch, "
-    "with another mean and variance, the same γ and β are not the identity.",
+    why="γẑ + β = √(σ² + ε) · (x − μ)/√(σ² + ε) + μ = x. These numbers belong to this batch: on another "
+    "batch, with another mean and variance, the same γ and β are not the identity.",
     mistakes=variants(
         missing_root,
         eps_ignored,
@@ -126,7 +126,9 @@ EXERCISE = FunctionExercise(
     cases=(
         Case("6 examples, 3 features", (_rng.normal(2.0, 1.5, size=(6, 3)), 0.1), count=6),
         Case("4 examples, 4 features", (_rng.normal(-3.0, 0.4, size=(4, 4)), 0.5), "ε is larger than σ².", 4),
-        Case("two examples, 5 features", (_rng.normal(1.0, 3.0, size=(2, 5)), 0.2), "M is smaller than D.", 2),
+        Case(
+            "two examples, 5 features", (_rng.normal(1.0, 3.0, size=(2, 5)), 0.2), "M is smaller than D.", 2
+        ),
     ),
     returns=("gamma", "beta"),
 )

@@ -9,8 +9,8 @@ def test_batch_norm(batch_norm) -> None:
     """Test an implementation of batch normalization: pass if it is correct, fail an `assert` if it is not.
 
     Args:
-        batch_norm: a function of x (M, D), gamma (D,), beta (D,) and eps that returns y (M, D). All arrays are
-            float64; y = γẑ + β with ẑ = (x − μ)/√(σ² + ε), the statistics over axis 0.
+        batch_norm: a function of x (M, D), gamma (D,), beta (D,) and eps that returns y (M, D), for
+            y = γẑ + β with ẑ = (x − μ)/√(σ² + ε), the statistics over axis 0. All arrays are float64.
     """
     rng = np.random.default_rng(0)
     for count, features, eps in [(2, 3, 0.5), (7, 4, 1e-3), (5, 5, 2.0)]:
@@ -18,12 +18,12 @@ def test_batch_norm(batch_norm) -> None:
         gamma, beta = rng.normal(size=features), rng.normal(size=features)
         y = batch_norm(x, gamma, beta, eps)
         assert y.shape == x.shape
-        # The mean of y is β; its variance falls short of γ² by the share of ε; and y is a line in x, slope included.
+        # The mean of y is β, its variance falls short of γ² by the share of ε, and y is a line in x.
         share = x.var(axis=0) / (x.var(axis=0) + eps)
         np.testing.assert_allclose(y.mean(axis=0), beta, rtol=0, atol=1e-12)
         np.testing.assert_allclose(y.var(axis=0), gamma**2 * share, rtol=1e-10)
-        correlation = ((x - x.mean(axis=0)) * (y - y.mean(axis=0))).mean(axis=0) / (x.std(axis=0) * y.std(axis=0))
-        np.testing.assert_allclose(correlation, np.sign(gamma), rtol=1e-10)
+        covariance = ((x - x.mean(axis=0)) * (y - y.mean(axis=0))).mean(axis=0)
+        np.testing.assert_allclose(covariance / (x.std(axis=0) * y.std(axis=0)), np.sign(gamma), rtol=1e-10)
 
 
 def plain(x, gamma, beta, eps):
@@ -87,7 +87,8 @@ def one_spread_for_all(x, gamma, beta, eps):
 
 
 def examples_shuffled(x, gamma, beta, eps):
-    """it returns the right rows in the reverse order, which is invisible to the mean and the variance of y."""
+    """it returns the right rows in the reverse order, which is invisible to the mean and the variance of
+    y."""
     return plain(x, gamma, beta, eps)[::-1].copy()
 
 
@@ -104,8 +105,8 @@ def _batch(features=3, eps=0.3):
 
 
 def never_fails(batch_norm):
-    """Your test calls the implementation and asserts nothing that a wrong one violates: compare the values of
-    y with what they must be."""
+    """Your test calls the implementation and asserts nothing that a wrong one violates: compare the values
+    of y with what they must be."""
     y = batch_norm(*_batch())
     assert y.shape == (6, 3)
 
@@ -118,8 +119,9 @@ def only_the_mean(batch_norm):
 
 
 def only_mean_and_variance(batch_norm):
-    """Your test seems to look at the mean and the variance of y only. They do not say which example got which
-    value: a flipped sign or shuffled rows pass. Look at single values of y, or at how y moves with x."""
+    """Your test seems to look at the mean and the variance of y only. They do not say which example got
+    which value: a flipped sign or shuffled rows pass. Look at single values of y, or at how y moves with
+    x."""
     x, gamma, beta, eps = _batch()
     y = batch_norm(x, gamma, beta, eps)
     np.testing.assert_allclose(y.mean(axis=0), beta, atol=1e-12)
@@ -142,7 +144,8 @@ def zero_shift(batch_norm):
 
 
 def positive_scale(batch_norm):
-    """Your test seems to use positive γ only, where an implementation that takes |γ| passes. Draw both signs."""
+    """Your test seems to use positive γ only, where an implementation that takes |γ| passes. Draw both
+    signs."""
     x, gamma, beta, eps = _batch()
     y = batch_norm(x, abs(gamma), beta, eps)
     np.testing.assert_allclose(y, plain(x, abs(gamma), beta, eps), atol=1e-12)
@@ -165,8 +168,8 @@ def tiny_eps(batch_norm):
 
 
 def exact_equality(batch_norm):
-    """Your test seems to demand exact equality. A correct implementation that adds in another order differs in
-    the last digit: compare with a tolerance, for example `np.testing.assert_allclose(…, rtol=1e-10)`."""
+    """Your test seems to demand exact equality. A correct implementation that adds in another order differs
+    in the last digit: compare with a tolerance, for example `np.testing.assert_allclose(…, rtol=1e-10)`."""
     x, gamma, beta, eps = _batch()
     assert (batch_norm(x, gamma, beta, eps) == plain(x, gamma, beta, eps)).all()
 
@@ -202,8 +205,8 @@ EXERCISE = PropertyExercise(
     title="A test for batch normalization",
     level="hard",
     reference=test_batch_norm,
-    why="Mean, variance and direction pin y down without repeating the formula. Random γ of both signs, β ≠ 0, ε "
-    "comparable with σ², M ≠ D and small M leave a wrong implementation nowhere to hide.",
+    why="Mean, variance and direction pin y down without repeating the formula. Random γ of both signs, β "
+    "≠ 0, ε comparable with σ², M ≠ D and small M leave a wrong implementation nowhere to hide.",
     mistakes=variants(
         never_fails,
         only_the_mean,
@@ -219,10 +222,10 @@ EXERCISE = PropertyExercise(
     hints=(
         "Draw x, γ and β at random with a seeded generator, call `batch_norm`, and state with `assert` or "
         "`np.testing.assert_allclose` what must hold for y.",
-        "Choose inputs on which mistakes show: γ of both signs and not 1, β not 0, ε comparable with the variance, "
-        "several features of different spread, few examples.",
-        "The mean of y is β, its variance is γ²σ²/(σ² + ε), and y rises with x where γ > 0. Or compare with the "
-        "formula, to about 1e-10.",
+        "Choose inputs on which mistakes show: γ of both signs and not 1, β not 0, ε comparable with the "
+        "variance, several features of different spread, few examples.",
+        "The mean of y is β, its variance is γ²σ²/(σ² + ε), and y rises with x where γ > 0. Or compare "
+        "with the formula, to about 1e-10.",
     ),
     correct=variants(plain, scale_and_shift_merged, summed_backwards),
     mutants=variants(

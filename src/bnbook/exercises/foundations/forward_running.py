@@ -55,16 +55,16 @@ def corrected_twice(running_mean, running_var, x, momentum):
 
 
 def deviations_averaged(running_mean, running_var, x, momentum):
-    """You average standard deviations and square the result. Variances are averaged: the square of a mean is
-    less than the mean of squares, so yours is biased low."""
+    """You average standard deviations and square the result. Variances are averaged: the square of a mean
+    is less than the mean of squares, so yours is biased low."""
     mean = (1 - momentum) * running_mean + momentum * x.mean(axis=0)
     std = (1 - momentum) * np.sqrt(running_var) + momentum * x.std(axis=0, ddof=1)
     return mean, std**2
 
 
 def about_the_running_mean(running_mean, running_var, x, momentum):
-    """You measure the batch's deviations from the running mean. Then a batch whose mean differs inflates the
-    variance: measure them from the mean of the batch."""
+    """You measure the batch's deviations from the running mean. Then a batch whose mean differs inflates
+    the variance: measure them from the mean of the batch."""
     mean = (1 - momentum) * running_mean + momentum * x.mean(axis=0)
     var = ((x - running_mean) ** 2).sum(axis=0) / (len(x) - 1)
     return mean, (1 - momentum) * running_var + momentum * var
@@ -98,8 +98,8 @@ EXERCISE = FunctionExercise(
     title="Running statistics",
     level="core",
     reference=update_running,
-    why="Training normalizes with the biased σ² of the batch, and the running average keeps the unbiased one: the "
-    "first describes a batch, the second estimates a population.",
+    why="Training normalizes with the biased σ² of the batch, and the running average keeps the unbiased "
+    "one: the first describes a batch, the second estimates a population.",
     mistakes=variants(
         momentum_of_the_past,
         biased_variance,
@@ -113,8 +113,8 @@ EXERCISE = FunctionExercise(
     alternatives=(by_steps,),
     hints=(
         "An exponential average: new = (1 − momentum) · old + momentum · batch.",
-        "Which variance of the batch? `x.var(axis=0)` divides by M; the unbiased one divides by M − 1, which is "
-        "`ddof=1`.",
+        "Which variance of the batch? `x.var(axis=0)` divides by M; the unbiased one divides by M − 1, "
+        "which is `ddof=1`.",
     ),
     cases=(
         Case(

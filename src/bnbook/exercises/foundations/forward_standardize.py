@@ -38,8 +38,8 @@ def wrong_axis(x, eps):
 
 
 def whole_array(x, eps):
-    """You take one mean and one variance of the whole array. Each feature has its own: give `mean` and `var`
-    the batch axis, `axis=0`."""
+    """You take one mean and one variance of the whole array. Each feature has its own: give `mean` and
+    `var` the batch axis, `axis=0`."""
     return (x - x.mean()) / np.sqrt(x.var() + eps)
 
 
@@ -114,20 +114,27 @@ EXERCISE = FunctionExercise(
     alternatives=(one_loop_per_feature, by_matrix),
     hints=(
         "A feature is a column. Its mean and its variance are taken down the column, over the examples.",
-        "`x.mean(axis=0)` has shape (D,) and lines up with the columns of x, so `x - x.mean(axis=0)` is centred. "
-        "The variance is the mean of its square.",
+        "`x.mean(axis=0)` has shape (D,) and lines up with the columns of x, so `x - x.mean(axis=0)` is "
+        "centred. The variance is the mean of its square.",
         "Divide by `np.sqrt(var + eps)`: ε goes inside the root.",
     ),
     cases=(
         Case("6 examples, 3 features", (_rng.normal(2.0, 1.5, size=(6, 3)), 0.1), count=6),
-        Case("4 examples, 4 features", (_rng.normal(-3.0, 2.0, size=(4, 4)), 0.5), "as many features as examples.", 4),
+        Case(
+            "4 examples, 4 features",
+            (_rng.normal(-3.0, 2.0, size=(4, 4)), 0.5),
+            "as many features as examples.",
+            4,
+        ),
         Case(
             "features on different scales",
             (_rng.normal(5.0, 1.0, size=(7, 2)) * [1.0, 100.0], 0.3),
             "one feature is about 100 times the other.",
             7,
         ),
-        Case("a constant feature", (_constant, 0.2), "feature 1 is constant, so σ² = 0 and only ε is left.", 5),
+        Case(
+            "a constant feature", (_constant, 0.2), "feature 1 is constant, so σ² = 0 and only ε is left.", 5
+        ),
     ),
     returns=("z_hat",),
     feature_axis=1,

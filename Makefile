@@ -1,0 +1,64 @@
+# The commands of the book. `make` lists them.
+# PYTHON= names the interpreter that builds .venv; once there is one, it stays until its requirements change.
+
+PYTHON ?= $(or $(wildcard .venv/bin/python),python3)
+BIN := .venv/bin
+CHAPTER :=
+ARGS :=
+STRICT :=
+EXPERIMENTS := $(patsubst src/%.py,%,$(wildcard src/bnbook/*/experiments.py))
+BENCHMARKS := $(wildcard benchmarks/*.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab work execute experiments bench check lint lock clean install install-dev
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+book: install  ## render the book to _build/html (STRICT=1: anew, and a warning is an error)
+	@$(if $(STRICT),rm -rf _build)
+	@$(BIN)/python -m jupyter_book.cli.main build book --quiet --path-output . --config _config.yml \
+	  --toc "$(CURDIR)/_toc.yml" $(if $(STRICT),-W --keep-going) $(ARGS)
+
+test: install  ## run the tests and every notebook, comparing all outputs (CHAPTER=foundations/backward: one chapter)
+	@$(BIN)/python tools/verify.py $(CHAPTER) $(ARGS)
+
+lab: install  ## open the book in JupyterLab
+	@$(BIN)/python -m jupyterlab --notebook-dir=book --LabApp.news_url=None \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(ARGS)
+
+work: install  ## copy the exercises to work/, never over what you have written there
+	@$(BIN)/python tools/exercises.py work
+
+execute: install  ## run notebooks in place and store their outputs (CHAPTER=...: one)
+	@$(BIN)/python tools/execute.py $(CHAPTER)
+
+experiments: install  ## run the long experiments; an interrupted one resumes
+	@$(if $(EXPERIMENTS),,echo "There is no long experiment yet: a part keeps its own in src/bnbook/<part>/experiments.py.")
+	@for module in $(subst /,.,$(EXPERIMENTS)); do echo "== $$module"; $(BIN)/python -m $$module $(ARGS) || exit 1; done
+
+bench: install  ## run the benchmarks
+	@$(if $(BENCHMARKS),,echo "There is no benchmark: they live in benchmarks/.")
+	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
+
+check: install-dev  ## check the links of the rendered book, and every page in a headless browser
+	@$(BIN)/python tools/check_links.py
+	@$(BIN)/python tools/check_browser.py $(ARGS)
+
+lint: install-dev  ## check the style of code and notebooks
+	@$(BIN)/python -m ruff check .
+
+lock: install-dev  ## resolve requirements.lock anew for Python 3.11 to 3.13
+	@$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  requirements.txt requirements-dev.txt --output-file requirements.lock $(ARGS)
+
+clean:  ## remove what was built; .venv and work/ stay
+	@rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	@find book src tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+install:  # what a reader needs: returns at once when nothing has changed
+	@command -v "$(PYTHON)" >/dev/null || { echo "install: there is no $(PYTHON) here; install Python 3.11, 3.12 or 3.13, or name one with PYTHON=" >&2; exit 1; }
+	@"$(PYTHON)" tools/install.py
+
+install-dev: install  # and what a maintainer needs
+	@"$(PYTHON)" tools/install.py --dev

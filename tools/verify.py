@@ -1,0 +1,31 @@
+"""Run the unit tests and execute the notebooks, comparing every output with the stored one.
+
+Usage: python tools/verify.py [chapter] [pytest option ...]
+
+Without a chapter: everything. With one, as in `foundations/backward`: its notebook and its tests only.
+"""
+
+import subprocess
+import sys
+
+from chapters import BOOK, ROOT, chapters, chosen, notebook
+
+
+def main(arguments: list[str]) -> int:
+    names = [argument for argument in arguments if not argument.startswith("-")][:1]
+    options = [argument for argument in arguments if argument not in names]
+    if names:
+        path = notebook(chosen(names)[0])
+        tests = ROOT / "tests" / path.relative_to(BOOK).parent / f"test_{path.stem}.py"
+        targets = [path, *([tests] if tests.is_file() else [])]
+    else:
+        # Every notebook in the folder, also one that the table of contents forgets.
+        targets = [ROOT / "tests", *([BOOK] if chapters() else [])]
+    # loadfile: the cells of one notebook need one kernel, so a file stays with one worker.
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--nbval", "--nbval-sanitize-with",
+               "tests/nbval_sanitize.cfg", *options, *(str(target.relative_to(ROOT)) for target in targets)]
+    return subprocess.call(command, cwd=ROOT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
