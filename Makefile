@@ -1,7 +1,7 @@
 # The commands of the book. `make` lists them.
 # PYTHON= names the interpreter that builds .venv; once there is one, it stays until its requirements change.
 
-PYTHON ?= $(or $(wildcard .venv/bin/python),python3)
+PYTHON ?= $(shell test -x .venv/bin/python && echo .venv/bin/python || echo python3)
 BIN := .venv/bin
 CHAPTER :=
 ARGS :=
@@ -17,15 +17,15 @@ help:  ## list the commands
 
 book: install  ## render the book to _build/html (STRICT=1: anew, and a warning is an error)
 	@$(if $(STRICT),rm -rf _build)
-	@$(BIN)/python -m jupyter_book.cli.main build book --quiet --path-output . --config _config.yml \
+	@$(BIN)/jupyter-book build book --quiet --path-output . --config _config.yml \
 	  --toc "$(CURDIR)/_toc.yml" $(if $(STRICT),-W --keep-going) $(ARGS)
 
 test: install  ## run the tests and every notebook, comparing all outputs (CHAPTER=foundations/backward: one chapter)
 	@$(BIN)/python tools/verify.py $(CHAPTER) $(ARGS)
 
 lab: install  ## open the book in JupyterLab
-	@$(BIN)/python -m jupyterlab --notebook-dir=book --LabApp.news_url=None \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(ARGS)
+	@$(BIN)/python -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --ServerApp.preferred_dir="$(CURDIR)/book" \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(ARGS)
 
 work: install  ## copy the exercises to work/, never over what you have written there
 	@$(BIN)/python tools/exercises.py work
@@ -54,7 +54,7 @@ lock: install-dev  ## resolve requirements.lock anew for Python 3.11 to 3.13
 
 clean:  ## remove what was built; .venv and work/ stay
 	@rm -rf _build .pytest_cache .ruff_cache .hypothesis
-	@find book src tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	@find book src tests tools benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 install:  # what a reader needs: returns at once when nothing has changed
 	@command -v "$(PYTHON)" >/dev/null || { echo "install: there is no $(PYTHON) here; install Python 3.11, 3.12 or 3.13, or name one with PYTHON=" >&2; exit 1; }

@@ -13,9 +13,8 @@ def chapters() -> list[str]:
     """Names of the pages that are notebooks, as in "foundations/backward", in reading order."""
     def files(entry):
         if isinstance(entry, dict):
-            yield from [entry["file"]] if "file" in entry else []
-            for value in entry.values():
-                yield from files(value)
+            for key, value in entry.items():
+                yield from [value] if key in ("root", "file") else files(value)
         elif isinstance(entry, list):
             for item in entry:
                 yield from files(item)
@@ -29,7 +28,7 @@ def notebook(chapter: str) -> Path:
 
 
 def chosen(names: list[str]) -> list[str]:
-    """The chapters that a command names, all if it names none; ends the program if there is no such chapter."""
+    """The chapters that a command names, all if it names none; ends the program if one does not exist."""
     known = chapters()
     names = [name.removeprefix("book/").removesuffix(".ipynb") for name in names]
     for name in names:

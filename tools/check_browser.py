@@ -3,9 +3,9 @@
 Usage: python tools/check_browser.py [site] [--pages NAME ...] [--screenshots DIR] [--search WORD]
 (site: _build/html unless given; CHROMIUM= names the browser where it is not found by itself.)
 
-On every page: all mathematics is rendered; no console error, no failed request, no request to another host; every
-picture has alt text; at the width of a phone nothing overflows the page; and the page with all that it loads stays
-within its budget, compressed as a real host would send it. The search must find a word.
+On every page: all mathematics is rendered; no console error, no failed request, no request to another host;
+every picture has alt text; at the width of a phone nothing overflows the page; and the page with all that it
+loads stays within its budget, compressed as a real host would send it. The search must find a word.
 """
 
 import argparse
@@ -22,11 +22,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Chromium must not look for updates or for its maker's hosts: every such attempt would wait on a closed network.
+# Chromium must not look for updates or for its maker's hosts: each attempt would wait on a closed network.
 FLAGS = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 BUDGET = 1_500_000  # bytes of transfer for one page, opened with an empty cache
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+LOOKS = (("light", "light", DESK), ("dark", "dark", DESK), ("phone", "light", PHONE))
 COMPRESSED = {".html", ".css", ".js", ".mjs", ".json", ".svg", ".txt", ".xml", ".ipynb"}
 
 SETTLE = """() => Promise.race([
@@ -39,21 +40,23 @@ AUDIT = r"""() => {
   const short = text => JSON.stringify(text.trim().replace(/\s+/g, ' ').slice(0, 60));
   const formulas = [...document.querySelectorAll('.math')];
   const raw = formulas.filter(e => !e.querySelector('mjx-container') && e.textContent.trim());
-  if (raw.length) problems.push(`${raw.length} of ${formulas.length} formulas not rendered, first ${short(raw[0].textContent)}`);
+  const count = `${raw.length} of ${formulas.length} formulas`;
+  if (raw.length) problems.push(`${count} not rendered, first ${short(raw[0].textContent)}`);
   for (const e of document.querySelectorAll('mjx-merror, [data-mjx-error]'))
     problems.push(`MathJax error: ${e.getAttribute('data-mjx-error') || e.textContent}`);
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const leftover = /\\[()[\]]|\$\$|\$[^\s$](?:[^$\n]*[^\s$])?\$|\\begin\{|\\[a-zA-Z]+[{_^]/;
   for (let node; (node = walker.nextNode());) {
     if (!leftover.test(node.data)) continue;
-    if (node.parentElement.closest('script, style, noscript, pre, code, textarea, mjx-container, .math')) continue;
+    if (node.parentElement.closest('script, style, noscript, pre, code, mjx-container, .math')) continue;
     problems.push(`raw mathematics in the text: ${short(node.data)}`);
   }
   for (const e of document.images) {
     const alt = (e.getAttribute('alt') ?? '').trim();
     if (e.closest('[aria-hidden=true]') || e.getAttribute('role') === 'presentation') continue;
     if (!alt) problems.push(`picture without alt text: ${e.getAttribute('src')?.slice(0, 80)}`);
-    else if (/\.(png|jpe?g|gif|svg|webp)$/i.test(alt)) problems.push(`picture with its file name as alt text: ${alt}`);
+    else if (/\.(png|jpe?g|gif|svg|webp)$/i.test(alt))
+      problems.push(`picture with its file name as alt text: ${alt}`);
   }
   return problems;
 }"""
@@ -66,20 +69,21 @@ OPEN_ALL = """() => {
 OVERFLOW = r"""() => {
   const width = document.documentElement.clientWidth;
   if (document.scrollingElement.scrollWidth <= width) return [];
-  const sticksOut = e => {
-    const box = e.getBoundingClientRect();
-    return box.width && box.right > width + 0.5 && e.checkVisibility();
-  };
   const boxed = e => {
     for (let p = e.parentElement; p && p !== document.body; p = p.parentElement)
       if (getComputedStyle(p).overflowX !== 'visible') return true;
     return false;
   };
-  const all = [...document.body.querySelectorAll('*')].filter(e => sticksOut(e) && !boxed(e));
-  const outermost = all.filter(e => !all.includes(e.parentElement));
-  const name = e => e.tagName.toLowerCase() + (e.id ? '#' + e.id : '') + [...e.classList].map(c => '.' + c).join('');
+  const shown = [...document.body.querySelectorAll('*')].filter(e => e.checkVisibility() && !boxed(e));
+  const boxes = shown.filter(e => e.getBoundingClientRect().right > width + 0.5);
+  const spills = shown.filter(e => e.getBoundingClientRect().left + e.scrollWidth > width + 0.5);
+  // A wide box is named by its outermost element, text that spills out of a narrow one by its innermost.
+  const named = boxes.length ? boxes.filter(e => !boxes.includes(e.parentElement))
+                             : spills.filter(e => !spills.some(other => other !== e && e.contains(other)));
+  const classes = e => [...e.classList].map(c => '.' + c).join('');
+  const name = e => e.tagName.toLowerCase() + (e.id ? '#' + e.id : '') + classes(e);
   return [`the page is ${document.scrollingElement.scrollWidth} px wide on a phone of ${width} px: ` +
-    (outermost.slice(0, 4).map(e => `${name(e)} ${JSON.stringify(e.textContent.trim().slice(0, 40))}`).join('; ')
+    (named.slice(0, 4).map(e => `${name(e)} ${JSON.stringify(e.textContent.trim().slice(0, 40))}`).join('; ')
      || 'no single element found')];
 }"""
 
@@ -149,7 +153,7 @@ def page_names(folder: Path) -> list[str]:
 
 
 class Visit:
-    """One page opened in a context of its own, so that nothing is cached, with all that goes wrong recorded."""
+    """One page opened in a context of its own, so that nothing is cached; records what goes wrong."""
 
     def __init__(self, browser, site: Site, address: str, **options):
         self.problems: list[str] = []
@@ -158,9 +162,9 @@ class Visit:
         self.context = browser.new_context(viewport=DESK, **options)
         self.context.route("**/*", self.guard)
         self.page = self.context.new_page()
-        self.page.on("console", lambda message: message.type == "error" and self.note(f"console: {message.text}"))
+        self.page.on("console", lambda it: it.type == "error" and self.note(f"console: {it.text}"))
         self.page.on("pageerror", lambda error: self.note(f"script error: {error}"))
-        self.page.on("response", lambda r: r.status >= 400 and self.note(f"status {r.status}: {self.short(r.url)}"))
+        self.page.on("response", self.answered)
         self.page.on("requestfailed", self.failed)
         before = site.sent
         try:
@@ -179,6 +183,10 @@ class Visit:
         else:
             self.note(f"request to another host: {route.request.url}")
             route.abort("blockedbyclient")
+
+    def answered(self, response):
+        if response.status >= 400:
+            self.note(f"status {response.status}: {self.short(response.url)}")
 
     def failed(self, request):
         if request.url.startswith(self.site.address):
@@ -210,7 +218,7 @@ def check_search(browser, site: Site, word: str) -> list[str]:
     """What is wrong with the search page, when it looks for a word that the book must contain."""
     with Visit(browser, site, f"search.html?q={word}") as visit:
         try:
-            visit.page.wait_for_selector("#search-results li a", timeout=10_000)
+            visit.page.wait_for_selector("#search-results li a", timeout=5_000)
         except Exception:
             visit.note(f"the search finds no page with {word!r}")
         return visit.problems
@@ -220,7 +228,7 @@ def take_screenshots(browser, site: Site, names: list[str], folder: Path) -> Non
     """Full-page pictures of each page: light, dark, and on a phone."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        for look, scheme, viewport in (("light", "light", DESK), ("dark", "dark", DESK), ("phone", "light", PHONE)):
+        for look, scheme, viewport in LOOKS:
             with Visit(browser, site, name, color_scheme=scheme) as visit:
                 visit.page.evaluate("look => { document.documentElement.dataset.theme = look; }", scheme)
                 visit.page.set_viewport_size(viewport)
@@ -232,15 +240,15 @@ def take_screenshots(browser, site: Site, names: list[str], folder: Path) -> Non
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("site", nargs="?", type=Path, default=ROOT / "_build" / "html")
-    parser.add_argument("--pages", nargs="+", metavar="NAME", help="only these, for example foundations/forward")
-    parser.add_argument("--screenshots", type=Path, metavar="DIR", help="also write pictures: light, dark, phone")
-    parser.add_argument("--search", default="variance", metavar="WORD", help="a word that the search must find")
+    parser.add_argument("--pages", nargs="+", metavar="NAME", help="only these, as in foundations/forward")
+    parser.add_argument("--screenshots", type=Path, metavar="DIR", help="write pictures: light, dark, phone")
+    parser.add_argument("--search", default="variance", metavar="WORD", help="what the search must find")
     options = parser.parse_args()
 
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        print("browser: Playwright is not installed; run `make check`, or `python tools/install.py --dev` first")
+        print("browser: Playwright is not installed; `python tools/install.py --dev` adds it")
         return 1
     executable = find_browser()
     if not executable or not shutil.which(executable):
@@ -267,7 +275,8 @@ def main() -> int:
             with Visit(browser, site, name) as visit:
                 visit.audit()
                 if visit.transfer > BUDGET:
-                    visit.note(f"{visit.transfer / 1024:.0f} KiB of transfer, over the budget of {BUDGET / 1024:.0f}")
+                    size = f"{visit.transfer // 1024} KiB of transfer"
+                    visit.note(f"{size}, over the budget of {BUDGET // 1024}")
                 problems[name] += visit.problems
                 print(f"{name:<40} {visit.requests:>8} {visit.transfer / 1024:>6.0f}", flush=True)
         if "search.html" in names:

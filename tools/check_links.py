@@ -1,4 +1,4 @@
-"""Check the rendered book: every internal link, anchor and resource resolves, and nothing loads from elsewhere.
+"""Check the rendered book: every internal address resolves, and nothing is loaded from elsewhere.
 
 Usage: python tools/check_links.py [site]        (site: _build/html unless given)
 
@@ -19,7 +19,8 @@ CSS_URL = re.compile(r"""url\(\s*(['"]?)(.*?)\1\s*\)|@import\s+['"](.*?)['"]""")
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src",
           "embed": "src", "track": "src", "input": "src", "object": "data", "use": "href", "image": "href"}
 FOLLOWED = {"a": "href", "area": "href", "form": "action"}
-LOADED_RELS = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "manifest"}
+LOADED_RELS = {"stylesheet", "icon", "manifest", "preload",
+               "modulepreload", "prefetch", "preconnect", "dns-prefetch"}
 
 
 class Page(HTMLParser):
@@ -79,7 +80,7 @@ def pages(site: Path) -> list[Path]:
 
 
 def resolve(site: Path, base: Path, url: str) -> tuple[Path | None, str, str]:
-    """The file that an internal address means, its fragment, and what is wrong with the address if anything."""
+    """The file that an internal address means, its fragment, and what is wrong with it if anything."""
     parts = urlsplit(url)
     if parts.path.startswith("/"):
         return None, "", "an absolute path, which breaks when the book is served from a subfolder"
@@ -128,7 +129,7 @@ def check(site: Path) -> tuple[int, int, list[str]]:
         results += [(line, url, check_resource(site, path, url, stylesheets)) for line, url in page.resources]
         checked += len(results)
         name = path.relative_to(site)
-        problems += [f"{name}:{line}: {url or '(empty)'}: {problem}" for line, url, problem in results if problem]
+        problems += [f"{name}:{line}: {url}: {problem}" for line, url, problem in results if problem]
     seen: set[Path] = set()
     while waiting := stylesheets - seen:  # a stylesheet may import others
         path = waiting.pop()

@@ -2,9 +2,9 @@
 
 Usage: python tools/execute.py [chapter ...]
 
-Without a chapter: all, in reading order. A notebook is stored only if it ran and its outputs are fit to be compared
-and shown: no warning, no path of this machine, no memory address. Cells are numbered as nbval numbers them: code
-cells only, from 0.
+Without a chapter: all, in reading order. A notebook is stored only if it ran and its outputs are fit to be
+compared and shown: no warning, no path of this machine, no memory address. Cells are numbered as nbval does:
+code cells only, from 0.
 """
 
 import os
@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-KEPT = {"tags", "mystnb"}  # cell metadata that means something to the book; editors and runs leave the rest
+KEPT = {"bnbook", "jupyter", "mystnb", "tags"}  # cell metadata with a meaning for the book
 TIMEOUT = 600  # seconds for one cell
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 PATHS = {str(ROOT), str(Path.home()), tempfile.gettempdir(), "site-packages"} - {"/"}
@@ -36,7 +36,7 @@ def normalize(book: nbformat.NotebookNode) -> None:
     kept = {"mystnb": book.metadata["mystnb"]} if "mystnb" in book.metadata else {}
     book.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}, **kept})
     for cell in book.cells:
-        cell.metadata = nbformat.from_dict({key: value for key, value in cell.metadata.items() if key in KEPT})
+        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in cell.metadata if key in KEPT})
     for cell in code_cells(book):
         cell.outputs = merge_streams(cell.outputs)
 

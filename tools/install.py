@@ -2,11 +2,11 @@
 
 Usage: python tools/install.py [--dev]
 
-A reader's installation holds requirements.txt and the package itself; --dev adds requirements-dev.txt on top. Each
-step has a stamp of its own, written when it is finished, so that an interrupted step is repeated and no other is.
+A reader's installation holds requirements.txt and the package itself; --dev adds requirements-dev.txt on top.
+Each step has a stamp of its own, written when it is finished, so that only an interrupted step is repeated.
 
-Only the standard library is used, and only syntax that an old Python can parse, so that a Python that is too old can
-say so in one line.
+Only the standard library is used, and only syntax that an old Python can parse, so that one that is too old
+can say so in one line.
 """
 
 import hashlib
@@ -107,7 +107,7 @@ def wait_for_another_installation():
 def build():
     import venv
 
-    say("building .venv with Python %d.%d and what requirements.txt names (a few minutes, once)" % sys.version_info[:2])
+    say("building .venv with Python %d.%d and requirements.txt (a few minutes, once)" % sys.version_info[:2])
     venv.EnvBuilder(with_pip=True, clear=True).create(VENV)
     subprocess.check_call(PIP + ["-r", os.path.join(ROOT, "requirements.txt"), "-c", LOCK])
 
@@ -126,7 +126,7 @@ def main(arguments):
     if arguments not in ([], ["--dev"]):
         fail("usage: python tools/install.py [--dev]")
     check_python()
-    # A moved or copied folder is installed anew: a virtual environment and an editable package hold absolute paths.
+    # ROOT: a moved or copied folder is installed anew, for an environment holds absolute paths.
     base = Stamp("installed.sha256", sys.version.encode(), sys.base_prefix.encode(), ROOT.encode(),
                  requirements("requirements.txt"), requirements("requirements.lock"))
     package = Stamp("installed-package.sha256", base.wanted.encode(), project())

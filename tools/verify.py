@@ -22,8 +22,9 @@ def main(arguments: list[str]) -> int:
         # Every notebook in the folder, also one that the table of contents forgets.
         targets = [ROOT / "tests", *([BOOK] if chapters() else [])]
     # loadfile: the cells of one notebook need one kernel, so a file stays with one worker.
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--nbval", "--nbval-sanitize-with",
-               "tests/nbval_sanitize.cfg", *options, *(str(target.relative_to(ROOT)) for target in targets)]
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile",
+               "--nbval", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg",
+               *options, *(str(target.relative_to(ROOT)) for target in targets)]
     return subprocess.call(command, cwd=ROOT)
 
 

@@ -7,7 +7,9 @@
 The exercises of a part, with their known mistakes, are in `bnbook.exercises.<part>`, a module each.
 """
 
-from bnbook.exercises.core import check, hint, solution, stub
+from bnbook.exercises.core import check, hint, registry, solution, stub
 from bnbook.exercises.model import Hint, Result, Solution
+
+registry()  # now, while NumPy is as imported: nothing that a notebook does later reaches what is expected
 
 __all__ = ["Hint", "Result", "Solution", "check", "hint", "solution", "stub"]

@@ -46,8 +46,10 @@ def _evidence(name: str, mine: Output, other: Output, wrong: list[int]) -> str:
         advice = "look for 0/0 or a root of a negative number"
         return f"{text}. {len(strange)} of {total} entries are {kind}: {advice}."
     worst = max(abs(mine.values[i] - other.values[i]) for i in wrong) / (scale(other) or 1.0)
-    tail = f"; {len(wrong)} of {total} entries are wrong" if total > 1 else ""
-    return f"{text}{tail}, the largest error is {worst:.2g} of the largest entry."
+    if total == 1:
+        return f"{text}. The relative error is {worst:.2g}."
+    extent = f"{len(wrong)} of {total} entries are wrong"
+    return f"{text}; {extent}. The largest error is {worst:.2g} times the largest entry."
 
 
 def _kinds(values: list[float]) -> str:
@@ -59,10 +61,21 @@ def _kinds(values: list[float]) -> str:
 def _numbers(*values: float) -> list[str]:
     """As short as keeps the values apart."""
     for digits in (6, 9, 12, 17):
-        texts = [f"{v:.{digits}g}" for v in values]
+        texts = [f"{v + 0.0:.{digits}g}" for v in values]  # + 0.0 turns −0 into 0
         if len(set(texts)) == len(texts):
             break
     return texts
+
+
+def shape_advice(got: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """What a wrong shape suggests, or nothing."""
+    if got == () and expected:
+        return " It is a single number: was it averaged or summed over every axis?"
+    if len(got) > 1 and got == expected[::-1]:
+        return " Is it transposed?"
+    if tuple(n for n in got if n != 1) == tuple(n for n in expected if n != 1):
+        return " Only axes of length 1 differ: look at `keepdims` and at added axes."
+    return ""
 
 
 def clues(
@@ -81,10 +94,12 @@ def clues(
 
 
 def _permuted(names: Sequence[str], seen: Sequence[Output], right: Sequence[Output]) -> str:
-    if len(seen) == 1 or any(m.shape != o.shape for m in seen for o in right):
-        return ""
-    matches = [[name for name, o in zip(names, right, strict=True) if not deviating(m, o)] for m in seen]
-    if all(matches) and [match[0] for match in matches] != list(names):
+    matches = [
+        [name for name, o in zip(names, right, strict=True) if m.shape == o.shape and not deviating(m, o)]
+        for m in seen
+    ]
+    found = [match[0] for match in matches if match]
+    if sorted(found) == sorted(names) and found != list(names):
         return f"The arrays are right but in another order: return ({', '.join(names)})."
     return ""
 
@@ -95,12 +110,12 @@ def _pattern(
     """The first pattern that explains the deviation, from the most to the least specific."""
     return (
         _trivial(exercise, case, name, mine)
+        or _digits(name, mine, other)
         or _factor(case, name, mine, other)
         or _offset(name, mine, other)
         or _transposed(name, mine, other)
         or _by_feature(exercise, name, mine, other)
         or _some_features(exercise, name, mine, wrong)
-        or _digits(name, mine, other)
     )
 
 
@@ -150,6 +165,8 @@ def _known_factor(c: float, count: int | None) -> str:
             (math.sqrt(m / (m - 1)), f"√(M/(M − 1)) (here √({count}/{count - 1}))"),
             (math.sqrt((m - 1) / m), f"√((M − 1)/M) (here √({count - 1}/{count}))"),
             (math.sqrt(m), f"√M (here √{count})"),
+            (2 / m, f"2/M (here 2/{count})"),
+            (m / 2, f"M/2 (here {count}/2)"),
             (-m, f"−M (here −{count})"),
             (-1 / m, f"−1/M (here −1/{count})"),
         ]
@@ -192,7 +209,7 @@ def _by_feature(exercise: FunctionExercise, name: str, mine: Output, other: Outp
     if not _has_features(exercise, mine):
         return ""
     pairs = _columns(exercise, mine, lambda i: (mine.values[i], other.values[i]))
-    ratios = [_ratio([m for m, _ in column], [o for _, o in column], other.tolerance) for column in pairs]
+    ratios = _ratios(exercise, mine, other)
     if None not in ratios:
         listed = ", ".join(f"{c:.4g}" for c in ratios[:LISTED])
         advice = "look at what multiplies a feature"
@@ -203,6 +220,22 @@ def _by_feature(exercise: FunctionExercise, name: str, mine: Output, other: Outp
         advice = "look at what is added to a feature"
         return f"Each feature of `{name}` is off by its own constant ({listed}): {advice}."
     return ""
+
+
+def _ratios(exercise: FunctionExercise, mine: Output, other: Output) -> list[float | None]:
+    """For each feature c such that mine = c · other, or None; for a result without features, one such c."""
+    if not _has_features(exercise, mine):
+        return [_ratio(mine.values, other.values, other.tolerance)]
+    pairs = _columns(exercise, mine, lambda i: (mine.values[i], other.values[i]))
+    return [_ratio([m for m, _ in column], [o for _, o in column], other.tolerance) for column in pairs]
+
+
+def proportional(exercise: FunctionExercise, mine: Output, other: Output) -> bool:
+    """Whether two results agree up to a factor, one for each feature where there are features."""
+    if mine.shape != other.shape or None in (mine.values, other.values):
+        return False
+    finite = all(math.isfinite(value) for value in mine.values + other.values)
+    return finite and None not in _ratios(exercise, mine, other)
 
 
 def _some_features(exercise: FunctionExercise, name: str, mine: Output, wrong: list[int]) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 
 from numpy import ndarray
 
-from bnbook.exercises.diagnosis import clues, describe_args, evidence
+from bnbook.exercises.diagnosis import clues, describe_args, evidence, proportional, shape_advice
 from bnbook.exercises.model import FunctionExercise, Result, Variant
 from bnbook.exercises.outputs import Observed, WrongType, agree, deviating, observe, scale
 from bnbook.exercises.running import Raised, TimedOut, attempt, run
@@ -57,7 +57,7 @@ def _attempts(exercise: FunctionExercise, function: Callable, seconds: float) ->
     for case in exercise.cases:
         args = fresh(case.args)
         left = max(deadline - time.monotonic(), 0.01)
-        seen = run(lambda args=args: observe(function(*args), exercise.returns), left)
+        seen = run(lambda args=args, case=case: observe(function(*args), exercise.returns, case.rtol), left)
         if isinstance(seen, TimedOut):
             attempts.append(Attempt(TimedOut(seconds)))
             break
@@ -80,14 +80,16 @@ def _differs(now: object, then: object) -> bool:
 @cache
 def expectations(exercise: FunctionExercise) -> tuple[Observed, ...]:
     """What the reference returns on each case; computed once, before any student code runs."""
-    return tuple(observe(exercise.reference(*fresh(case.args)), exercise.returns) for case in exercise.cases)
+    return tuple(
+        observe(exercise.reference(*fresh(case.args)), exercise.returns, case.rtol) for case in exercise.cases
+    )
 
 
 @cache
 def mistaken(exercise: FunctionExercise, mistake: Variant) -> tuple[Observed | Raised, ...]:
     """What a known mistake returns or raises on each case; computed once, before any student code runs."""
     return tuple(
-        attempt(lambda case=case: observe(mistake.function(*fresh(case.args)), exercise.returns))
+        attempt(lambda case=case: observe(mistake.function(*fresh(case.args)), exercise.returns, case.rtol))
         for case in exercise.cases
     )
 
@@ -123,6 +125,25 @@ def _same(exercise: FunctionExercise, seen: list, theirs: tuple) -> bool:
             return False
         telling = telling or not agree(mine, right)
     return telling
+
+
+def _resembling(exercise: FunctionExercise, attempts: list[Attempt]) -> str:
+    """A known mistake that gives the student's result up to a factor on every case, if there is one."""
+    seen = [tried.seen for tried in attempts]
+    if len(seen) < len(exercise.cases) or _proportional(exercise, seen, expectations(exercise)):
+        return ""  # proportional to the right result: the clues have named the factor
+    for mistake in exercise.mistakes:
+        if _proportional(exercise, seen, mistaken(exercise, mistake)):
+            return f"Up to a factor, your result is that of a known mistake: {mistake.sentence}"
+    return ""
+
+
+def _proportional(exercise: FunctionExercise, seen: list, other: tuple) -> bool:
+    if not all(isinstance(result, tuple) for result in (*seen, *other)):
+        return False
+    pairs = [p for mine, theirs in zip(seen, other, strict=True) for p in zip(mine, theirs, strict=True)]
+    telling = any(len(output.values or ()) > 2 for output, _ in pairs)
+    return telling and all(proportional(exercise, mine, theirs) for mine, theirs in pairs)
 
 
 def _lost_digits(exercise: FunctionExercise, seen: list) -> tuple[int, ...] | None:
@@ -167,6 +188,7 @@ def _wrong(exercise: FunctionExercise, attempts: list[Attempt], index: int) -> R
         lines.append(evidence(exercise.returns, seen, right))
         if mistake is None:
             lines.extend(clues(exercise, case, seen, right))
+            lines.append(_resembling(exercise, attempts))
             lines.append(_elsewhere(exercise, attempts, index))
         return Result(exercise.id, "incorrect", _paragraphs(lines), mistake.id if mistake else None)
     lines.append(_where(exercise, index))
@@ -190,7 +212,8 @@ def _unusable(exercise: FunctionExercise, seen: Observed | Raised | TimedOut, ri
         return seen.text
     for name, mine, other in zip(exercise.returns, seen, right, strict=True):
         if mine.shape != other.shape:
-            return f"`{name}` has shape {mine.shape}, expected {other.shape}."
+            advice = shape_advice(mine.shape, other.shape)
+            return f"`{name}` has shape {mine.shape}, expected {other.shape or 'a single number'}.{advice}"
         if mine.dtype != other.dtype:
             advice = (
                 f"keep {other.dtype} throughout" if mine.dtype.startswith("float") else "return real numbers"
@@ -201,8 +224,9 @@ def _unusable(exercise: FunctionExercise, seen: Observed | Raised | TimedOut, ri
 
 def _mutation(changed: tuple[str, ...]) -> str:
     names = " and ".join(f"`{name}`" for name in changed)
+    plural = "s" if len(changed) > 1 else ""
     return (
-        f"Your function changes its argument {names} in place, so the caller's data are lost. "
+        f"Your function changes its argument{plural} {names} in place, so the caller's data are lost. "
         f"Write `{changed[0]} = {changed[0]} - …` instead of `{changed[0]} -= …`, or work on a copy."
     )
 

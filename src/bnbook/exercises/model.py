@@ -24,12 +24,14 @@ class Case:
         args: the positional arguments; arrays are copied afresh for every call.
         note: what sets this case apart, shown to a student who fails here and passes elsewhere.
         count: M, the number of values behind each batch statistic, so that a factor M can be named.
+        rtol: largest deviation, relative to the largest entry of a result, that rounding explains.
     """
 
     name: str
     args: tuple
     note: str = ""
     count: int | None = None
+    rtol: float = 1e-11
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,7 @@ def stub_source(reference: Callable) -> str:
     if ast.get_docstring(definition) is None:
         raise ValueError(f"{reference.__name__} needs a docstring: it is the stub's task description")
     head = source.splitlines()[definition.lineno - 1 : definition.body[0].end_lineno]
-    return "\n".join([*head, '    raise NotImplementedError("replace this line by your answer")'])
+    return "\n".join([*head, '    raise NotImplementedError("your turn")'])
 
 
 def _as_html(text: str) -> str:

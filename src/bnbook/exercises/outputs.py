@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-RTOL = 1e-9  # relative to the largest entry of a result: far above rounding, far below single precision
 FLOOR = 1e-3  # results smaller than this are compared as if their largest entry were this
 MAX_SIZE = 100_000  # entries that are copied; every exercise's result is far smaller
 _NUMBERS = (float, int, np.float16, np.float32, np.float64, np.longdouble, np.int32, np.int64)
@@ -20,16 +19,24 @@ _NUMBERS = (float, int, np.float16, np.float32, np.float64, np.longdouble, np.in
 
 @dataclass(frozen=True)
 class Output:
-    """One returned array or number: shape, dtype, and its values in C order (None unless real and few)."""
+    """One returned array or number.
+
+    Attributes:
+        shape: its shape, () for a number.
+        dtype: name of its dtype.
+        values: in C order; None unless they are real numbers and not too many.
+        rtol: how far another result may be from this one, relative to its largest entry.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     values: tuple[float, ...] | None
+    rtol: float
 
     @property
     def tolerance(self) -> float:
-        """How far another result may be from this one."""
-        return RTOL * max(scale(self), FLOOR)
+        """How far an entry of another result may be from the entry of this one."""
+        return self.rtol * max(scale(self), FLOOR)
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,10 @@ class WrongType:
 Observed = tuple[Output, ...] | WrongType
 
 
-def observe(value: Any, names: tuple[str, ...]) -> Observed:
+def observe(value: Any, names: tuple[str, ...], rtol: float) -> Observed:
     """Copy a return value: one output for a single name, else a tuple with one output for each name."""
     if len(names) == 1:
-        output = _output(value, names[0], expected=f"`{names[0]}`")
+        output = _output(value, names[0], f"`{names[0]}`", rtol)
         return output if isinstance(output, WrongType) else (output,)
     listed = f"({', '.join(names)})"
     if type(value) is not tuple:
@@ -54,19 +61,19 @@ def observe(value: Any, names: tuple[str, ...]) -> Observed:
         return WrongType(
             f"Your function returned a tuple of length {len(value)}; return {len(names)} arrays, `{listed}`."
         )
-    outputs = [_output(item, name, expected=f"`{listed}`") for item, name in zip(value, names, strict=True)]
+    outputs = [_output(item, name, f"`{listed}`", rtol) for item, name in zip(value, names, strict=True)]
     wrong = [output for output in outputs if isinstance(output, WrongType)]
     return wrong[0] if wrong else tuple(outputs)
 
 
-def _output(value: Any, name: str, *, expected: str) -> Output | WrongType:
+def _output(value: Any, name: str, expected: str, rtol: float) -> Output | WrongType:
     if type(value) is ndarray:
         real = value.dtype.kind in "fiu" and value.size <= MAX_SIZE
         flat = tuple(float(v) for v in value.ravel().tolist()) if real else None
-        return Output(value.shape, str(value.dtype), flat)
+        return Output(value.shape, str(value.dtype), flat, rtol)
     if type(value) in _NUMBERS:
         dtype = "float64" if type(value) in (float, int) else str(value.dtype)
-        return Output((), dtype, (float(value),))
+        return Output((), dtype, (float(value),), rtol)
     return WrongType(
         f"Your function returned {_kind(value)} where {expected} was expected.{_advice(value, name)}"
     )
@@ -78,7 +85,7 @@ def _kind(value: Any) -> str:
     name = type(value).__name__
     if type(value) in (list, tuple):
         return f"a {name} of length {len(value)}"
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name.startswith(('nd', *'aeiouAEIO')) else 'a'} {name}"
 
 
 def _advice(value: Any, name: str) -> str:

@@ -42,6 +42,8 @@ class _Spy:
 
     def wrapped(self, parameters: tuple[str, ...]) -> Callable:
         def implementation(*args: Any, **kwargs: Any) -> Any:
+            if len(args) + len(kwargs) != len(parameters):
+                raise TypeError(f"it takes {len(parameters)} arguments: {', '.join(parameters)}")
             self.calls += 1
             self.last = tuple(zip(parameters, args, strict=False)) + tuple(kwargs.items())
             return self._function(*args, **kwargs)
@@ -88,7 +90,7 @@ def _candidates(exercise: PropertyExercise) -> tuple[Variant, ...]:
 def _verdicts(exercise: PropertyExercise, test: Callable, seconds: float) -> list[Verdict]:
     deadline = time.monotonic() + seconds
     verdicts: list[Verdict] = []
-    with _hypothesis_settings():
+    with _hypothesis_settings(test):
         for variant in _candidates(exercise):
             left = max(deadline - time.monotonic(), 0.01)
             verdicts.append(_verdict(test, variant, exercise.correct[0].function, left))
@@ -200,10 +202,11 @@ def _kinds(exercise: PropertyExercise, mistake: Variant) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _hypothesis_settings() -> Iterator[None]:
-    """Let `@given` inside a student's test run a few fixed examples without shrinking, so that it stays fast.
+def _hypothesis_settings(test: Callable) -> Iterator[None]:
+    """Let hypothesis try a few fixed examples without shrinking, so that a check stays fast.
 
-    Does nothing where hypothesis is not installed.
+    That holds for `@given` inside a student's test, which uses the current profile, and on the test itself,
+    whose settings were fixed when it was defined. Does nothing where hypothesis is not installed.
     """
     try:
         from hypothesis import HealthCheck, Phase, settings
@@ -219,10 +222,19 @@ def _hypothesis_settings() -> Iterator[None]:
         deadline=None,
         derandomize=True,
         print_blob=False,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
+    own = vars(test).get(_SETTINGS) if hasattr(test, "__dict__") else None
     settings.load_profile("bnbook")
+    if own is not None:
+        setattr(test, _SETTINGS, settings.get_profile("bnbook"))
     try:
         yield
     finally:
         settings.load_profile(before)
+        if own is not None:
+            setattr(test, _SETTINGS, own)
+
+
+_SETTINGS = "_hypothesis_internal_use_settings"  # where `@given` keeps them; if it moves, checks get slower

@@ -10,6 +10,7 @@ import linecache
 import os
 import sys
 import sysconfig
+import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from typing import TypeVar
 from numpy import errstate
 
 T = TypeVar("T")
-REFIRE = 0.05  # seconds between two attempts to stop code that swallows the first
+REFIRE = 0.01  # seconds between two attempts to stop code that swallows the first
 
 
 class TimeUp(BaseException):
@@ -55,7 +56,7 @@ class Raised:
     def __str__(self) -> str:
         """Name the exception, its message and the student's line."""
         where = f" in line {self.line}" if self.line else ""
-        code = f", `{self.source}`" if self.source else ""
+        code = f", `{textwrap.shorten(self.source, 90, placeholder=' …')}`" if self.source else ""
         return f"{self.kind}{where}{code}" + (f": {self.message}" if self.message else "")
 
 

@@ -55,6 +55,12 @@ def summed_over_everything(dy, z_hat):
     return (dy * z_hat).sum(), dy.sum()
 
 
+def matrix_product(dy, z_hat):
+    """Your dgamma is the matrix product gᵀẑ, (D, D): it multiplies each feature's g with every feature's ẑ.
+    Only its diagonal is wanted: multiply entry by entry, then sum over the examples."""
+    return dy.T @ z_hat, dy.sum(axis=0)
+
+
 def product_of_sums(dy, z_hat):
     """Your dgamma multiplies two sums. Each example's g meets its own ẑ first and the products are summed;
     Σẑ alone is 0, so yours vanishes up to rounding."""
@@ -103,6 +109,7 @@ EXERCISE = FunctionExercise(
         not_summed,
         kept_axis,
         summed_over_everything,
+        matrix_product,
         product_of_sums,
         without_z_hat,
     ),

@@ -55,6 +55,26 @@ def sums_for_means(dy, x, gamma, eps):
     return gamma / std * (dy - dy.sum(axis=0) - z_hat * (dy * z_hat).sum(axis=0))
 
 
+def sum_for_mean_of_dy(dy, x, gamma, eps):
+    """You subtract Σg where mean(g) belongs: the path through the mean carries 1/M, because ∂μ/∂x = 1/M."""
+    z_hat, std = _parts(x, eps)
+    return gamma / std * (dy - dy.sum(axis=0) - z_hat * (dy * z_hat).mean(axis=0))
+
+
+def sum_for_mean_of_dy_z_hat(dy, x, gamma, eps):
+    """You subtract ẑ · Σgẑ where ẑ · mean(gẑ) belongs: the path through the variance carries 1/M, because
+    ∂σ²/∂x = 2(x − μ)/M."""
+    z_hat, std = _parts(x, eps)
+    return gamma / std * (dy - dy.mean(axis=0) - z_hat * (dy * z_hat).sum(axis=0))
+
+
+def means_of_the_whole_array(dy, x, gamma, eps):
+    """Your means of g and gẑ run over all features. Features do not mix: average over the examples alone,
+    `axis=0`."""
+    z_hat, std = _parts(x, eps)
+    return gamma / std * (dy - dy.mean() - z_hat * (dy * z_hat).mean())
+
+
 def gamma_lost(dy, x, gamma, eps):
     """You leave out γ: the gradient passes through y = γẑ + β first, so dx carries a factor γ."""
     return batch_norm_dx(dy, x, np.ones_like(gamma), eps)
@@ -126,9 +146,23 @@ def unbiased_variance(dy, x, gamma, eps):
 
 
 def wrong_axis(dy, x, gamma, eps):
-    """You average over the features of each example (axis 1): that is the backward pass of layer
-    normalization. Batch statistics run over the examples, axis 0."""
-    return batch_norm_dx((gamma * dy).T.copy(), x.T.copy(), np.ones(len(x)), eps).T
+    """You average over the features of each example (axis 1), as layer normalization does. Batch statistics
+    and the means of g and gẑ run over the examples, axis 0."""
+
+    def mean(array):
+        return array.mean(axis=1, keepdims=True)
+
+    std = np.sqrt(x.var(axis=1, keepdims=True) + eps)
+    z_hat = (x - mean(x)) / std
+    return gamma / std * (dy - mean(dy) - z_hat * mean(dy * z_hat))
+
+
+def wrong_axis_unaligned(dy, x, gamma, eps):
+    """You average over axis 1 and get M numbers, which do not line up with the D columns: that raises where
+    M ≠ D and is silently wrong where M = D. Average over the examples, axis 0."""
+    std = np.sqrt(x.var(axis=1) + eps)
+    z_hat = (x - x.mean(axis=1)) / std
+    return gamma / std * (dy - dy.mean(axis=1) - z_hat * (dy * z_hat).mean(axis=1))
 
 
 def step_by_step(dy, x, gamma, eps):
@@ -174,6 +208,9 @@ EXERCISE = FunctionExercise(
         variance_path_dropped,
         detached_statistics,
         sums_for_means,
+        sum_for_mean_of_dy,
+        sum_for_mean_of_dy_z_hat,
+        means_of_the_whole_array,
         gamma_lost,
         root_lost,
         z_hat_lost,
@@ -186,6 +223,7 @@ EXERCISE = FunctionExercise(
         eps_in_front_only,
         unbiased_variance,
         wrong_axis,
+        wrong_axis_unaligned,
     ),
     alternatives=(step_by_step, by_jacobian),
     hints=(

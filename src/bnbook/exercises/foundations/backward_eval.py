@@ -67,6 +67,12 @@ def batch_z_hat(dy, x, gamma, running_mean, running_var, eps):
     return dx, (dy * z_hat).sum(axis=0), dbeta
 
 
+def not_normalized(dy, x, gamma, running_mean, running_var, eps):
+    """Your dgamma multiplies g by x. ∂y/∂γ is the normalized (x − running mean)/√(running var + ε)."""
+    dx, _, dbeta = eval_gradients(dy, x, gamma, running_mean, running_var, eps)
+    return dx, (dy * x).sum(axis=0), dbeta
+
+
 def gamma_lost(dy, x, gamma, running_mean, running_var, eps):
     """Your dx lacks γ: dx = γg/√(running var + ε)."""
     return eval_gradients(dy, x, np.ones_like(gamma), running_mean, running_var, eps)
@@ -139,6 +145,7 @@ EXERCISE = FunctionExercise(
         batch_statistics,
         training_mode,
         batch_z_hat,
+        not_normalized,
         gamma_lost,
         root_lost,
         missing_root,

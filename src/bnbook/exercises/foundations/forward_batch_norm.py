@@ -49,6 +49,18 @@ def wrong_axis(x, gamma, beta, eps):
     return gamma * z_hat + beta
 
 
+def wrong_axis_unaligned(x, gamma, beta, eps):
+    """You take the statistics over axis 1 and get M numbers, which do not line up with the D columns: that
+    raises where M ≠ D and is silently wrong where M = D. Batch statistics are taken over the examples, axis
+    0."""
+    return gamma * (x - x.mean(axis=1)) / np.sqrt(x.var(axis=1) + eps) + beta
+
+
+def sum_of_squares(x, gamma, beta, eps):
+    """Your variance is the sum of the squared deviations. It is their mean: divide by M."""
+    return gamma * (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) * len(x) + eps) + beta
+
+
 def shift_before_scale(x, gamma, beta, eps):
     """You compute γ(ẑ + β): the shift is scaled too. β is added after the scaling, γẑ + β, so that it is
     the mean of y."""
@@ -117,7 +129,9 @@ EXERCISE = FunctionExercise(
         *variants(
             unbiased_variance,
             eps_outside_root,
+            sum_of_squares,
             wrong_axis,
+            wrong_axis_unaligned,
             shift_before_scale,
             scale_before_normalizing,
             shift_lost,
@@ -150,6 +164,7 @@ EXERCISE = FunctionExercise(
             (_rng.normal(1e5, 1.0, size=(8, 3)), _GAMMA, _BETA, 0.05),
             "the mean is 100 000 times the spread.",
             8,
+            rtol=1e-9,
         ),
     ),
     returns=("y",),

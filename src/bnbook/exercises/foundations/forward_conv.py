@@ -61,6 +61,14 @@ def channels_last(x, gamma, beta, eps):
     return _affine(_normalized(x, eps, (0, 1, 2)), gamma, beta)
 
 
+def statistics_along_width(x, gamma, beta, eps):
+    """You subtract statistics of shape (C,) directly. NumPy lines shapes up from the right, so they run
+    along the width: that raises where W ≠ C, and is silently wrong where W = C. Keep the averaged axes with
+    `keepdims=True`."""
+    axes = (0, 2, 3)
+    return _affine((x - x.mean(axis=axes)) / np.sqrt(x.var(axis=axes) + eps), gamma, beta)
+
+
 def parameters_along_width(x, gamma, beta, eps):
     """You multiply by γ of shape (C,) directly. NumPy lines shapes up from the right, so γ runs along the
     width: it raises where W ≠ C, and is silently wrong where W = C. Give γ and β the shape (C, 1, 1)."""
@@ -131,6 +139,7 @@ EXERCISE = FunctionExercise(
         all_channels_together,
         over_the_channels,
         channels_last,
+        statistics_along_width,
         parameters_along_width,
         parameters_along_height,
         mean_of_image_variances,

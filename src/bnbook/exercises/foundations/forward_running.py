@@ -33,6 +33,11 @@ def momentum_of_the_past(running_mean, running_var, x, momentum):
     return mean, momentum * running_var + (1 - momentum) * x.var(axis=0, ddof=1)
 
 
+def momentum_hard_coded(running_mean, running_var, x, momentum):
+    """You use the weight 0.1 whatever the argument `momentum` says."""
+    return update_running(running_mean, running_var, x, 0.1)
+
+
 def biased_variance(running_mean, running_var, x, momentum):
     """You average the biased batch variance σ². It is too small by (M − 1)/M on average, and no number of
     batches averages that away: contribute M/(M − 1) · σ²."""
@@ -102,6 +107,7 @@ EXERCISE = FunctionExercise(
     "one: the first describes a batch, the second estimates a population.",
     mistakes=variants(
         momentum_of_the_past,
+        momentum_hard_coded,
         biased_variance,
         corrected_the_wrong_way,
         corrected_twice,
@@ -125,13 +131,13 @@ EXERCISE = FunctionExercise(
         Case(
             "two examples, momentum 0.3",
             (np.array([1.0, 0.2]), np.array([2.0, 0.7]), _rng.normal(-1.0, 2.0, size=(2, 2)), 0.3),
-            "M = 2, where M/(M − 1) is largest.",
+            "the momentum is 0.3, and M = 2.",
             2,
         ),
         Case(
             "4 examples, 4 features, momentum 0.75",
             (_rng.normal(size=4), _rng.uniform(0.5, 2.0, size=4), _rng.normal(3.0, 0.5, size=(4, 4)), 0.75),
-            "the newest batch has more weight than the past.",
+            "the momentum is 0.75, and M = D.",
             4,
         ),
     ),

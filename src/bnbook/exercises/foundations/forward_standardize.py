@@ -37,10 +37,23 @@ def wrong_axis(x, eps):
     return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + eps)
 
 
+def wrong_axis_unaligned(x, eps):
+    """You average over the features of each example (axis 1) and get M numbers, which do not line up with
+    the D columns: that raises where M ≠ D and is silently wrong where M = D. Average over the examples,
+    axis 0."""
+    return (x - x.mean(axis=1)) / np.sqrt(x.var(axis=1) + eps)
+
+
 def whole_array(x, eps):
     """You take one mean and one variance of the whole array. Each feature has its own: give `mean` and
     `var` the batch axis, `axis=0`."""
     return (x - x.mean()) / np.sqrt(x.var() + eps)
+
+
+def sum_of_squares(x, eps):
+    """Your variance is the sum of the squared deviations. It is their mean: divide by M."""
+    centred = x - x.mean(axis=0)
+    return centred / np.sqrt((centred**2).sum(axis=0) + eps)
 
 
 def missing_root(x, eps):
@@ -103,7 +116,9 @@ EXERCISE = FunctionExercise(
     mistakes=variants(
         unbiased_variance,
         eps_outside_root,
+        sum_of_squares,
         wrong_axis,
+        wrong_axis_unaligned,
         whole_array,
         missing_root,
         eps_ignored,
