@@ -16,9 +16,9 @@ import torch
 
 from bnbook.exercises import check, hint, solution, stub
 from bnbook.exercises.core import registry
-from bnbook.exercises.functions import expectations, mistaken
+from bnbook.exercises.functions import expectations, mistaken, prepare
 from bnbook.exercises.model import FunctionExercise, PropertyExercise, Result, stub_source, variants
-from bnbook.exercises.outputs import agree
+from bnbook.exercises.outputs import agree, observe
 
 ROOT = Path(__file__).resolve().parents[1]
 EXERCISES = registry()
@@ -180,6 +180,13 @@ class TestInterface:
         with pytest.raises(ValueError, match="level"):
             FunctionExercise(**shared | {"level": "easy"})
 
+        def harmless(x, eps):
+            """You do nothing wrong."""
+            return exercise.reference(x, eps)
+
+        with pytest.raises(ValueError, match="the known mistake harmless returns nothing wrong"):
+            prepare(FunctionExercise(**shared | {"mistakes": variants(harmless)}))
+
 
 def standardize(x, eps):
     return (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps)
@@ -259,9 +266,11 @@ class TestStudentsWhoGoWrong:
         assert verdict(half_done).outcome == "cannot be checked"
 
         def from_a_library(x, eps):
-            return torch.ones(2, dtype=torch.complex64).float().sort(out=NotImplemented)
+            return torch.nn.Module()(torch.tensor(x))
 
-        assert verdict(from_a_library).outcome == "cannot be checked"
+        result = verdict(from_a_library)
+        assert result.outcome == "cannot be checked"
+        assert "NotImplementedError in line" in result.message
 
     def test_exception_that_cannot_be_described(self):
         class Nasty(Exception):
@@ -556,6 +565,21 @@ class TestCheats:
         assert verdict(lambda x, eps: np.full(x.shape, AgreeableFloat(), dtype=object)).outcome != "correct"
         assert check("forward-degenerate", lambda *args: AgreeableFloat()).outcome == "cannot be checked"
 
+    def test_the_elements_of_an_object_array_are_not_asked(self):
+        asked = []
+
+        class Curious:
+            def __float__(self):
+                asked.append(self)
+                return 0.0
+
+        assert verdict(lambda x, eps: np.full(x.shape, Curious())).outcome == "cannot be checked"
+        assert not asked
+
+    def test_a_huge_array_is_not_copied(self):
+        (output,) = observe(np.broadcast_to(1.0, (10_000, 10_000)), ("z_hat",), 1e-11)
+        assert (output.shape, output.values) == ((10_000, 10_000), None)
+
     def test_patched_numpy(self, monkeypatch):
         def always(*args, **kwargs):
             return True
@@ -581,8 +605,9 @@ class TestCheats:
 
     def test_what_is_expected_is_fixed_at_import(self):
         code = (
-            "import numpy as np; from bnbook.exercises import check; np.sqrt = lambda v: v;"
-            "print(check('forward-standardize', lambda x, e: (x - x.mean(0)) / np.sqrt(x.var(0) + e)).mistake)"
+            "import numpy as np; from bnbook.exercises import check; np.sqrt = lambda v: v\n"
+            "answer = lambda x, eps: (x - x.mean(0)) / np.sqrt(x.var(0) + eps)\n"
+            "print(check('forward-standardize', answer).mistake)"
         )
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert run.stdout == "missing-root\n"

@@ -74,7 +74,8 @@ OVERFLOW = r"""() => {
       if (getComputedStyle(p).overflowX !== 'visible') return true;
     return false;
   };
-  const shown = [...document.body.querySelectorAll('*')].filter(e => e.checkVisibility() && !boxed(e));
+  const shown = [...document.body.querySelectorAll('*')]
+    .filter(e => e.checkVisibility({visibilityProperty: true}) && !boxed(e));
   const boxes = shown.filter(e => e.getBoundingClientRect().right > width + 0.5);
   const spills = shown.filter(e => e.getBoundingClientRect().left + e.scrollWidth > width + 0.5);
   // A wide box is named by its outermost element, text that spills out of a narrow one by its innermost.

@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> int:
     # loadfile: the cells of one notebook need one kernel, so a file stays with one worker.
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile",
                "--nbval", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg",
+               *([] if sys.stdout.isatty() else ["--color=no"]),  # nbval colours even what goes to a file
                *options, *(str(target.relative_to(ROOT)) for target in targets)]
     return subprocess.call(command, cwd=ROOT)
 

@@ -17,7 +17,7 @@ class Agreement:
     def __repr__(self) -> str:
         """Plain text, which nbval compares."""
         width = max(len(name) for name, _, _ in self.rows)
-        lines = [f"largest difference from {self.reference}:"]
+        lines = [f"largest difference from {self.reference}, relative to its largest entry:"]
         return "\n".join(lines + [f"  {name:<{width}}  {shape!s:<14} < {bound:.0e}" for name, shape, bound in self.rows])
 
     def _repr_html_(self) -> str:
@@ -27,12 +27,12 @@ class Agreement:
         )
         return (
             '<table class="bn-agreement"><thead><tr><th>Computed by</th><th>Shape</th>'
-            f"<th>Largest difference from {html.escape(self.reference)}</th></tr></thead><tbody>{body}</tbody></table>"
+            f"<th>Largest difference from {html.escape(self.reference)}, relative to its largest entry</th></tr></thead><tbody>{body}</tbody></table>"
         )
 
 
 def compare(reference: str, expected: np.ndarray, others: Mapping[str, np.ndarray], *, bound: float) -> Agreement:
-    """Compare each of `others` with `expected`, relative to the largest entry of `expected` where that exceeds 1.
+    """Compare each of `others` with `expected`, relative to the largest entry of `expected`.
 
     The size of a rounding error depends on the machine, so the table states the bound that holds.
 
@@ -43,7 +43,7 @@ def compare(reference: str, expected: np.ndarray, others: Mapping[str, np.ndarra
     if not others or np.size(expected) == 0:
         raise ValueError("there is nothing to compare; pass at least one other result and a non-empty array")
     expected = np.asarray(expected)
-    scale = max(1.0, float(np.abs(expected).max()))
+    scale = float(np.abs(expected).max()) or 1.0
     rows = []
     for name, value in others.items():
         value = np.asarray(value)

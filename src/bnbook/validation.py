@@ -6,7 +6,7 @@ changes its argument.
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 
 import numpy as np
@@ -22,8 +22,8 @@ def require_float_array(name: str, value: np.ndarray) -> np.ndarray:
         TypeError: `value` is not a NumPy array, or holds integers, booleans or objects.
         ValueError: `value` holds NaN or infinity.
     """
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}; convert it with np.asarray")
+    if type(value) is not np.ndarray:  # a matrix or a masked array follows other rules
+        raise TypeError(f"{name} must be a plain NumPy array, got {type(value).__name__}; convert it with np.array")
     if value.dtype.kind not in "fc":
         raise TypeError(
             f"{name} must hold floating-point numbers, got dtype {value.dtype}; "
@@ -39,6 +39,22 @@ def require_float_array(name: str, value: np.ndarray) -> np.ndarray:
     return value
 
 
+def require_float_tensor(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Return `value` if it is a tensor of finite floating-point numbers.
+
+    Raises:
+        TypeError: `value` is not a tensor, or does not hold real floating-point numbers.
+        ValueError: `value` holds NaN or infinity.
+    """
+    if not torch.is_tensor(value):
+        raise TypeError(f"{name} must be a floating-point tensor, got {type(value).__name__}; use torch.as_tensor")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {value.dtype}; convert it with .double()")
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity; remove or impute such entries first")
+    return value
+
+
 def require_axes(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     """Return the axes to average over as a sorted tuple of distinct non-negative integers.
 
@@ -46,7 +62,9 @@ def require_axes(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
         TypeError: an axis is not an integer.
         ValueError: no axis is given, an axis is out of range, or an axis is repeated.
     """
-    given = tuple(axes) if isinstance(axes, Sequence) else (axes,)
+    if ndim == 0:
+        raise ValueError("x has no axes: it is one number; pass an array whose first axis is the batch")
+    given = tuple(axes) if isinstance(axes, Iterable) else (axes,)
     try:
         numbers = [operator.index(axis) for axis in given if not isinstance(axis, bool | np.bool_)]
     except TypeError as error:
@@ -101,17 +119,34 @@ def require_batch(count: int, what: str) -> None:
         )
 
 
-def require_normalizable(var: np.ndarray | torch.Tensor, eps: float) -> None:
-    """Raise a ValueError if dividing by √(var + eps) would not give finite numbers.
+def require_normalizable(std: np.ndarray | torch.Tensor, features: tuple[int, ...], dtype: object) -> None:
+    """Raise a ValueError if dividing by √(σ² + ε) would not give finite numbers.
 
-    `var` holds one variance per feature; axes of length 1 are ignored in the message.
+    `std` holds one √(σ² + ε) per feature, `features` is the shape of γ, and `dtype` that of the input.
     """
-    values = var.detach().double().cpu().numpy() if torch.is_tensor(var) else var
+    values = std.detach().double().cpu().numpy() if torch.is_tensor(std) else std
+    values = values.reshape(features)
     if not np.isfinite(values).all():
         raise ValueError(
-            f"the variance overflows {var.dtype}: x holds values too large to square; "
+            f"the variance overflows {dtype}: x holds values too large to square; "
             "rescale x or convert it to a wider dtype"
         )
-    if eps == 0 and not values.all():
-        where = tuple(int(i) for i in np.argwhere(values.squeeze() == 0)[0])
-        raise ValueError(f"feature {where} is constant over the batch and eps is 0, so ẑ is 0/0; use eps > 0")
+    if not values.all():
+        where = tuple(int(i) for i in np.argwhere(values == 0)[0])
+        raise ValueError(
+            f"feature {where} has no variance in {dtype} and ε adds none, so ẑ is 0/0; use a larger eps, "
+            "rescale the feature, or drop it"
+        )
+
+
+def cast(name: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return `value` in `dtype`.
+
+    Raises:
+        ValueError: a finite entry does not fit into `dtype`.
+    """
+    with np.errstate(over="ignore"):
+        result = value.astype(dtype)
+    if not np.isfinite(result).all():
+        raise ValueError(f"{name} overflows {dtype}: it reaches {np.abs(value).max():.3g}; use a wider dtype")
+    return result

@@ -65,6 +65,38 @@ def test_variance_survives_a_large_mean():
     assert abs(one_pass - exact) > 0.1 * exact  # the formula that this function avoids
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("size", [8, 1000, 100_000])
+def test_at_least_as_accurate_as_pytorch(mean, dtype, size):
+    mean = min(mean, float(np.finfo(dtype).max) / 8)
+    x = (np.random.default_rng(3).normal(size=(size, 4)) + mean).astype(dtype)
+    wide = x.astype(np.longdouble)
+    exact = (wide - wide.mean(0)) / np.sqrt(wide.var(0) + np.longdouble(1e-5))
+    ours, _ = batch_norm(x, np.ones(4, dtype), np.zeros(4, dtype))
+    theirs = reference(x, np.ones(4, dtype), np.zeros(4, dtype), 1e-5)
+    error = np.abs(ours - exact).max()
+    rounding = 4 * np.finfo(dtype).eps * np.abs(exact).max()
+    assert error <= max(rounding, np.abs(theirs - exact).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_constant_is_recognized(dtype):
+    rng = np.random.default_rng(4)
+    for value in np.concatenate([rng.normal(size=50), [0.1, 123456.7, 20000.1, 1e6, 1e-3]]):
+        for size in (2, 3, 7, 1000):
+            y, _ = batch_norm(np.full((size, 1), value, dtype), np.ones(1, dtype), np.array([2.0], dtype))
+            np.testing.assert_array_equal(y, np.full((size, 1), 2.0, dtype))
+
+
+def test_cache_does_not_follow_later_changes_of_gamma():
+    x, gamma, beta, _ = example("dense")
+    _, cache = batch_norm(x, gamma, beta)
+    before = cache.gamma.copy()
+    gamma -= 0.5  # an optimizer's step
+    np.testing.assert_array_equal(cache.gamma, before)
+
+
 def test_statistics_are_those_of_numpy():
     x, _, _, axes = example("convolutional")
     statistics = batch_statistics(x, axes)
@@ -163,7 +195,7 @@ THREE = np.ones(3)
 
 
 @pytest.mark.parametrize(("error", "message", "arguments", "options"), [
-    (TypeError, "must be a NumPy array, got list", ([[1.0, 2.0]], THREE, THREE), {}),
+    (TypeError, "must be a plain NumPy array, got list", ([[1.0, 2.0]], THREE, THREE), {}),
     (TypeError, "got dtype int64.*astype", (np.arange(12).reshape(4, 3), THREE, THREE), {}),
     (TypeError, "got dtype object", (GOOD.astype(object), THREE, THREE), {}),
     (TypeError, "got dtype bool", (GOOD > 3, THREE, THREE), {}),
@@ -186,8 +218,12 @@ THREE = np.ones(3)
     (ValueError, "eps must be finite", (GOOD, THREE, THREE), {"eps": float("nan")}),
     (ValueError, "eps must be finite", (GOOD, THREE, THREE), {"eps": float("inf")}),
     (TypeError, "eps must be a real number", (GOOD, THREE, THREE), {"eps": "small"}),
-    (ValueError, r"feature \(1,\) is constant.*eps is 0", (GOOD * [1, 0, 1], THREE, THREE), {"eps": 0}),
-    (ValueError, "overflows float32", (np.float32(1e30) * GOOD.astype(np.float32), THREE, THREE), {}),
+    (ValueError, r"feature \(1,\) has no variance in float64", (GOOD * [1, 0, 1], THREE, THREE), {"eps": 0}),
+    (ValueError, "has no variance", (np.full((3, 3), 0.1), THREE, THREE), {"eps": 0}),
+    (ValueError, "variance overflows float64", (1e200 * GOOD, THREE, THREE), {}),
+    (ValueError, "y overflows float16", (GOOD.astype(np.float16), 1e5 * THREE, THREE), {}),
+    (ValueError, "x has no axes", (np.array(1.0), THREE, THREE), {}),
+    (TypeError, "plain NumPy array, got MaskedArray", (np.ma.array(GOOD), THREE, THREE), {}),
 ])
 def test_bad_input(error, message, arguments, options):
     with pytest.raises(error, match=message):
@@ -249,6 +285,16 @@ class TestModule:
         for ours, theirs in zip(got, expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_keeps_a_finite_running_variance(self, dtype):
+        x = torch.randn(4096, 1, generator=torch.Generator().manual_seed(0)).to(dtype) * 5
+        layer = BatchNorm(1, momentum=1.0, dtype=dtype)
+        assert layer(x).dtype == dtype
+        assert abs(layer.running_var.item() - 25) < 2
+
+    def test_print_names_the_settings(self):
+        assert repr(BatchNorm(np.int64(3), eps=1e-3)) == "BatchNorm(3, eps=0.001, momentum=0.1)"
+
     def test_state_dict_round_trip(self):
         layer = BatchNorm(3)
         layer(torch.randn(8, 3))
@@ -270,7 +316,11 @@ class TestModule:
         (ValueError, "one value per feature", lambda: BatchNorm(3)(torch.ones(1, 3))),
         (ValueError, "x must be finite", lambda: BatchNorm(3)(torch.full((4, 3), float("nan")))),
         (ValueError, "overflows", lambda: BatchNorm(3)(torch.tensor([[1e30], [-1e30]]).repeat(1, 3))),
-        (ValueError, "constant over the batch and eps is 0", lambda: BatchNorm(3, eps=0.0)(torch.ones(4, 3))),
+        (ValueError, "has no variance in torch.float32", lambda: BatchNorm(3, eps=0.0)(torch.ones(4, 3))),
+        (ValueError, "has no variance", lambda: BatchNorm(3, eps=1e-50)(torch.full((4, 3), 3.0))),
+        (ValueError, "momentum must lie in", lambda: BatchNorm(3, momentum=None)),
+        (ValueError, "features must be a positive integer", lambda: BatchNorm(True)),
+        (TypeError, "dtype must be a floating-point dtype", lambda: BatchNorm(3, dtype=torch.int64)),
     ])
     def test_bad_input(self, error, message, call):
         with pytest.raises(error, match=message):
@@ -311,6 +361,7 @@ class TestDescent:
     @pytest.mark.parametrize(("message", "change"), [
         ("rate must be positive", {"rate": 0.0}),
         ("rate must be positive", {"rate": float("nan")}),
+        ("rate must be positive and finite", {"rate": float("inf")}),
         ("steps must be at least 1", {"steps": 0}),
         (r"target must have shape \(4,\)", {"target": np.ones(3)}),
         (r"start must have shape \(3,\)", {"start": np.ones(2)}),

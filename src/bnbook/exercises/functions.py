@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from bnbook.exercises.diagnosis import clues, describe_args, evidence, proportional, shape_advice
 from bnbook.exercises.model import FunctionExercise, Result, Variant
-from bnbook.exercises.outputs import Observed, WrongType, agree, deviating, observe, scale
+from bnbook.exercises.outputs import Observed, WrongType, agree, observe, scale
 from bnbook.exercises.running import Raised, TimedOut, attempt, run
 
 SMALL = 1e-2  # a relative deviation that lost digits explain
@@ -106,7 +106,7 @@ def recognize(exercise: FunctionExercise, attempts: list[Attempt]) -> Variant | 
     by_value = (mistake for mistake in exercise.mistakes if not mistake.by_rounding)
     by_rounding = (mistake for mistake in exercise.mistakes if mistake.by_rounding)
     for mistake in by_value:
-        if _same(exercise, seen, mistaken(exercise, mistake)):
+        if _same(seen, mistaken(exercise, mistake)):
             return mistake
     for mistake in by_rounding:
         pattern = _lost_digits(exercise, mistaken(exercise, mistake))
@@ -115,16 +115,14 @@ def recognize(exercise: FunctionExercise, attempts: list[Attempt]) -> Variant | 
     return None
 
 
-def _same(exercise: FunctionExercise, seen: list, theirs: tuple) -> bool:
-    """Equal wherever both return something, and equally unable to elsewhere; wrong by value at least once."""
-    telling = False
-    for mine, other, right in zip(seen, theirs, expectations(exercise), strict=True):
-        if isinstance(mine, Raised) and isinstance(other, Raised) and mine.kind == other.kind:
-            continue
-        if not agree(_value(mine), _value(other)):
-            return False
-        telling = telling or not agree(mine, right)
-    return telling
+def _same(seen: list, theirs: tuple) -> bool:
+    """Equal wherever the mistake returns something (`prepare` has seen that it does), as unable elsewhere."""
+    return all(
+        mine.kind == other.kind
+        if isinstance(mine, Raised) and isinstance(other, Raised)
+        else agree(_value(mine), _value(other))
+        for mine, other in zip(seen, theirs, strict=True)
+    )
 
 
 def _resembling(exercise: FunctionExercise, attempts: list[Attempt]) -> str:
@@ -252,9 +250,15 @@ def _paragraphs(lines: list[str]) -> str:
 
 
 def prepare(exercise: FunctionExercise) -> None:
-    """Compute and cache every expectation, so that nothing a student does later can change them."""
-    for seen, case in zip(expectations(exercise), exercise.cases, strict=True):
-        if isinstance(seen, WrongType) or any(deviating(output, output) for output in seen):
-            raise ValueError(f"{exercise.id}: the reference gives no usable result on case {case.name!r}")
+    """Compute and cache every expectation, so that nothing a student does later can change them.
+
+    Raises:
+        ValueError: a mistake returns nothing wrong, so it could not be told from a right answer.
+    """
+    right = expectations(exercise)
     for mistake in exercise.mistakes:
-        mistaken(exercise, mistake)
+        returned = zip(mistaken(exercise, mistake), right, strict=True)
+        if all(isinstance(seen, Raised) or agree(seen, expected) for seen, expected in returned):
+            raise ValueError(
+                f"{exercise.id}: the known mistake {mistake.id} returns nothing wrong on any case"
+            )

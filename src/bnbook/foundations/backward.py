@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bnbook.foundations.forward import BatchNormCache, batch_norm
+from bnbook.foundations.forward import BatchNormCache, batch_norm, normalize_tensor
 from bnbook.validation import (
+    cast,
     require_axes,
     require_batch,
     require_eps,
     require_float_array,
+    require_float_tensor,
     require_normalizable,
     require_shape,
 )
@@ -47,7 +49,9 @@ class BatchNormSteps:
 def _check_dy(dy: np.ndarray, cache: BatchNormCache) -> np.ndarray:
     require_float_array("dy", dy)
     require_shape("dy", dy, cache.z_hat.shape, "the shape of y")
-    return dy
+    if np.iscomplexobj(dy) and not np.iscomplexobj(cache.z_hat):
+        raise TypeError("dy is complex and x was real; run batch_norm on x.astype(complex) first")
+    return dy.astype(cache.std.dtype)  # sums over a batch need more digits than a narrow dtype has
 
 
 def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> BatchNormGrads:
@@ -64,7 +68,7 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> BatchNormGrads
 
     Raises:
         TypeError: dy is not a floating-point array.
-        ValueError: dy has not the shape of y, or is not finite.
+        ValueError: dy has not the shape of y, or is not finite; or a gradient overflows the dtype of y.
 
     Source: Yu (2021), Eqs. (12), (13) and (14), with (1/M) Σ ẑ = 0 used to simplify (12).
     """
@@ -74,7 +78,9 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> BatchNormGrads
     dx = cache.gamma / cache.std * (dy - dbeta / cache.count - cache.z_hat * dgamma / cache.count)
     dtype = cache.z_hat.dtype
     return BatchNormGrads(
-        dx.astype(dtype), dgamma.squeeze(cache.axes).astype(dtype), dbeta.squeeze(cache.axes).astype(dtype)
+        cast("dx", dx, dtype),
+        cast("dgamma", dgamma.squeeze(cache.axes), dtype),
+        cast("dbeta", dbeta.squeeze(cache.axes), dtype),
     )
 
 
@@ -112,8 +118,8 @@ class BatchNormFunction(torch.autograd.Function):
     @staticmethod
     def forward(x, gamma, beta, eps, axes):
         """Return γ ẑ + β; gamma and beta come in broadcast shape."""
-        z_hat, _ = _normalize(x, eps, axes)
-        return gamma * z_hat + beta
+        z_hat, *_ = normalize_tensor(x, eps, axes)
+        return (gamma * z_hat + beta).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -125,18 +131,13 @@ class BatchNormFunction(torch.autograd.Function):
     def backward(ctx, dy):
         """Apply the closed form with differentiable operations, so that it has a derivative too."""
         x, gamma = ctx.saved_tensors
-        z_hat, std = _normalize(x, ctx.eps, ctx.axes)
+        z_hat, std, *_ = normalize_tensor(x, ctx.eps, ctx.axes)
+        dy = dy.to(z_hat.dtype)
         dbeta = dy.sum(ctx.axes, keepdim=True)
         dgamma = (dy * z_hat).sum(ctx.axes, keepdim=True)
         count = math.prod(x.shape[axis] for axis in ctx.axes)
         dx = gamma / std * (dy - dbeta / count - z_hat * dgamma / count)
-        return dx, dgamma, dbeta, None, None
-
-
-def _normalize(x, eps, axes):
-    centred = x - x.mean(axes, keepdim=True)
-    std = torch.sqrt(centred.square().mean(axes, keepdim=True) + eps)
-    return centred / std, std
+        return dx.to(x.dtype), dgamma.to(gamma.dtype), dbeta.to(gamma.dtype), None, None
 
 
 def batch_norm_torch(
@@ -156,30 +157,29 @@ def batch_norm_torch(
     """
     eps = require_eps(eps)
     for name, value in (("x", x), ("gamma", gamma), ("beta", beta)):
-        if not torch.is_tensor(value) or not value.is_floating_point():
-            kind = value.dtype if torch.is_tensor(value) else type(value).__name__
-            raise TypeError(f"{name} must be a floating-point tensor, got {kind}; convert it with .double()")
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity; remove such entries first")
+        require_float_tensor(name, value)
     axes = require_axes(axes, x.ndim)
     require_batch(math.prod(x.shape[axis] for axis in axes), f"axes {axes} of x with shape {tuple(x.shape)}")
     features = tuple(n for axis, n in enumerate(x.shape) if axis not in axes)
     shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     for name, value in (("gamma", gamma), ("beta", beta)):
         require_shape(name, value, features, f"the shape of x {tuple(x.shape)} without axes {axes}")
-    require_normalizable(x.var(axes, correction=0), eps)
+    require_normalizable(normalize_tensor(x.detach(), eps, axes)[1], features, x.dtype)
     return BatchNormFunction.apply(x, gamma.reshape(shape), beta.reshape(shape), eps, axes)
 
 
-def detached_error(size: int, gradients: str, *, runs: int, seed: int) -> np.ndarray:
+def detached_error(
+    size: int, gradients: str, *, gamma: float = 1.0, runs: int, seed: int
+) -> np.ndarray:
     """Relative error of the gradient that treats μ and σ as constants, on random batches of one feature.
 
-    The values are standard normal, γ = 1, β = 0 and ε = 0. The error is ‖direct path − dx‖ / ‖direct path‖.
+    The values are standard normal, β = 0 and ε = 0. The error is ‖direct path − dx‖ / ‖direct path‖.
 
     Args:
         size: batch size M, at least 2.
         gradients: "independent" for standard normal upstream gradients, or "logistic" for those of the
-            logistic loss of y on a noisy label that depends on z.
+            logistic loss of y on a label that is 1 where z plus standard normal noise is positive.
+        gamma: scale γ of the layer.
         runs: number of batches.
         seed: seed of the random numbers.
 
@@ -193,7 +193,7 @@ def detached_error(size: int, gradients: str, *, runs: int, seed: int) -> np.nda
         raise ValueError(f"size must be at least 2 and runs at least 1, got size={size} and runs={runs}")
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(size, runs))  # one batch in each column: a feature of its own to batch_norm
-    y, cache = batch_norm(z, np.ones(runs), np.zeros(runs), eps=0.0)
+    y, cache = batch_norm(z, np.full(runs, gamma), np.zeros(runs), eps=0.0)
     if gradients == "independent":
         dy = rng.normal(size=z.shape)
     elif gradients == "logistic":
@@ -203,3 +203,20 @@ def detached_error(size: int, gradients: str, *, runs: int, seed: int) -> np.nda
         raise ValueError(f'gradients must be "independent" or "logistic", got {gradients!r}')
     steps = batch_norm_backward_steps(dy, cache)
     return np.linalg.norm(steps.path_z_hat - steps.dx, axis=0) / np.linalg.norm(steps.path_z_hat, axis=0)
+
+
+def best_logistic_scale() -> float:
+    """The γ that minimizes the expected logistic loss of y = γ z in the setting of `detached_error`.
+
+    There P(label = 1 | z) = Φ(z), the normal distribution function. The minimum is where
+    ∂E[loss]/∂γ = E[z (1/(1 + exp(−γ z)) − Φ(z))] = 0; the expectation is taken by Gauss–Hermite
+    quadrature, and the zero found by bisection.
+    """
+    z, weight = np.polynomial.hermite_e.hermegauss(80)
+    probability = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z])
+    low, high = 1.0, 3.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        slope = (weight * z * (1 / (1 + np.exp(-middle * z)) - probability)).sum()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return (low + high) / 2

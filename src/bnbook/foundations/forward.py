@@ -6,16 +6,19 @@ The backward pass is in `bnbook.foundations.backward`.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import torch
 from torch import nn
 
 from bnbook.validation import (
+    cast,
     require_axes,
     require_batch,
     require_eps,
     require_float_array,
+    require_float_tensor,
     require_normalizable,
     require_shape,
 )
@@ -55,7 +58,7 @@ def batch_statistics(x: np.ndarray, axes: int | Sequence[int] = 0) -> BatchStati
     """Mean μ = (1/M) Σ x and biased variance σ² = (1/M) Σ (x − μ)² of each feature over `axes`.
 
     The variance takes a second pass over the centred data: the one-pass form E[x²] − E[x]² cancels
-    catastrophically where the mean is large. Half precision is accumulated in float32.
+    catastrophically where the mean is large. Narrow dtypes are accumulated in float64.
 
     Args:
         x: data, for example (M, D) with axes=0 or (N, C, H, W) with axes=(0, 2, 3).
@@ -68,17 +71,29 @@ def batch_statistics(x: np.ndarray, axes: int | Sequence[int] = 0) -> BatchStati
 
     Source: Yu (2021), §1.0 and Eq. (7).
     """
-    x = require_float_array("x", x)
-    axes = require_axes(axes, x.ndim)
+    require_float_array("x", x)
+    return _center(x, require_axes(axes, x.ndim))[0]
+
+
+def _center(x: np.ndarray, axes: tuple[int, ...]) -> tuple[BatchStatistics, np.ndarray]:
+    """The statistics, and x − μ in at least float64."""
     count = math.prod(x.shape[axis] for axis in axes)
     require_batch(count, f"axes {axes} of x with shape {x.shape}")
-
-    accumulator = np.result_type(x.dtype, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # batch_norm reports an overflow
-        mean = x.mean(axis=axes, keepdims=True, dtype=accumulator)
+        mean = _mean(x.astype(np.result_type(x.dtype, np.float64)), axes)
         centred = x - mean
-        var = (centred * centred).mean(axis=axes, keepdims=True)  # a square, not a modulus: analytic in x
-    return BatchStatistics(mean, var, count)
+        remainder = _mean(centred, axes)  # what rounding left in the mean
+        centred -= remainder
+        var = _mean(centred * centred, axes)  # a square, not a modulus: analytic
+    return BatchStatistics(mean + remainder, var, count), centred
+
+
+def _mean(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Mean over `axes`, kept at length 1; NumPy adds in pairs, with little error, only along a contiguous axis."""
+    features = tuple(n for axis, n in enumerate(values.shape) if axis not in axes)
+    last = range(values.ndim - len(axes), values.ndim)
+    rows = np.ascontiguousarray(np.moveaxis(values, axes, last)).reshape(*features, -1 if values.size else 1)
+    return np.expand_dims(rows.mean(axis=-1), axes)
 
 
 def batch_norm(
@@ -99,28 +114,45 @@ def batch_norm(
     Raises:
         TypeError: an argument is not a floating-point array (or number, for eps).
         ValueError: as for `batch_statistics`; gamma or beta has the wrong shape or is not finite; eps is
-            negative or not finite; the variance overflows; or eps = 0 and a feature is constant, where ẑ
+            negative or not finite; the variance or y overflows; or √(σ² + ε) is 0 for a feature, where ẑ
             would be 0/0.
 
     Source: Yu (2021), Eqs. (2) and (3); Ioffe and Szegedy (2015), Algorithm 1.
     """
     eps = require_eps(eps)
-    statistics = batch_statistics(x, axes)
+    require_float_array("x", x)
     axes = require_axes(axes, x.ndim)
+    statistics, centred = _center(x, axes)
     features = tuple(n for axis, n in enumerate(x.shape) if axis not in axes)
     for name, parameter in (("gamma", gamma), ("beta", beta)):
         require_float_array(name, parameter)
         require_shape(name, parameter, features, f"the shape of x {x.shape} without axes {axes}")
         if np.iscomplexobj(parameter) and not np.iscomplexobj(x):
             raise TypeError(f"{name} is complex and x is real; pass x.astype(complex) for a complex-step derivative")
-    gamma, beta = np.expand_dims(gamma, axes), np.expand_dims(beta, axes)
+    gamma, beta = np.expand_dims(gamma.copy(), axes), np.expand_dims(beta, axes)
 
-    require_normalizable(statistics.var, eps)
     std = np.sqrt(statistics.var + eps)
-    z_hat = (x - statistics.mean) / std
-    y = (gamma * z_hat + beta).astype(x.dtype)
+    require_normalizable(std, features, x.dtype)
+    z_hat = centred / std
+    y = cast("y", gamma * z_hat + beta, x.dtype)
     cache = BatchNormCache(z_hat.astype(x.dtype), gamma, std, axes, statistics.count, statistics)
     return y, cache
+
+
+def normalize_tensor(
+    x: torch.Tensor, eps: float, axes: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """ẑ, √(σ² + ε), μ and σ² of a tensor over `axes`, which keep length 1, in at least float32.
+
+    The operations are differentiable, also twice. The input is taken as checked.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    mean = x.mean(axes, keepdim=True)
+    remainder = (x - mean).mean(axes, keepdim=True)  # what rounding left in the mean
+    centred = x - mean - remainder
+    var = centred.square().mean(axes, keepdim=True)
+    std = torch.sqrt(var + eps)
+    return centred / std, std, mean + remainder, var
 
 
 class BatchNorm(nn.Module):
@@ -138,9 +170,11 @@ class BatchNorm(nn.Module):
         dtype: dtype of parameters and buffers; the input must have the same.
 
     Raises:
-        TypeError: the input is not floating point, or its dtype is not that of the layer.
+        TypeError: features, eps, momentum or dtype is of the wrong type; the input is not floating point, or
+            its dtype is not that of the layer.
         ValueError: features, eps or momentum is out of range; the input has the wrong number of features, is
-            empty or not finite, or, in training, has one value per feature.
+            empty or not finite; in training, it has one value per feature, or its variance overflows; or
+            √(σ² + ε) is 0 for a feature.
 
     Source: Ioffe and Szegedy (2015), Algorithms 1 and 2; Yu (2021), Eqs. (2), (3) and (15).
     """
@@ -150,12 +184,14 @@ class BatchNorm(nn.Module):
     ):
         """Start with γ = 1, β = 0, running mean 0 and running variance 1."""
         super().__init__()
-        if not isinstance(features, int) or features < 1:
+        if isinstance(features, bool) or not isinstance(features, Integral) or features < 1:
             raise ValueError(f"features must be a positive integer, got {features!r}; pass the length of axis 1")
-        if not 0 <= momentum <= 1:
+        if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}; it is the weight of the newest batch")
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype must be a floating-point dtype, got {dtype}; use for example torch.float64")
         self.eps = require_eps(eps)
-        self.momentum = momentum
+        self.momentum = float(momentum)
         self.gamma = nn.Parameter(torch.ones(features, dtype=dtype))
         self.beta = nn.Parameter(torch.zeros(features, dtype=dtype))
         self.register_buffer("running_mean", torch.zeros(features, dtype=dtype))
@@ -166,27 +202,31 @@ class BatchNorm(nn.Module):
         self._check(x)
         axes = [axis for axis in range(x.ndim) if axis != 1]
         shape = [1, -1] + [1] * (x.ndim - 2)
+        features = tuple(self.gamma.shape)
         if self.training:
             count = x.numel() // x.shape[1]
             require_batch(count, f"axes {tuple(axes)} of x with shape {tuple(x.shape)}")
-            mean = x.mean(axes)
-            var = (x - mean.view(shape)).square().mean(axes)
-            require_normalizable(var, self.eps)
-            self._update(mean.detach(), var.detach() * count / (count - 1))
+            z_hat, std, mean, var = normalize_tensor(x, self.eps, axes)
+            require_normalizable(std, features, x.dtype)
+            self._update(mean, var * (count / (count - 1)))
         else:
-            mean, var = self.running_mean, self.running_var
-        z_hat = (x - mean.view(shape)) / torch.sqrt(var.view(shape) + self.eps)
-        return self.gamma.view(shape) * z_hat + self.beta.view(shape)
+            std = torch.sqrt(self.running_var + self.eps)
+            require_normalizable(std, features, x.dtype)
+            z_hat = (x - self.running_mean.view(shape)) / std.view(shape)
+        return (self.gamma.view(shape) * z_hat + self.beta.view(shape)).to(x.dtype)
 
+    def extra_repr(self) -> str:
+        """What `print` shows of the layer."""
+        return f"{len(self.gamma)}, eps={self.eps}, momentum={self.momentum}"
+
+    @torch.no_grad()
     def _update(self, mean: torch.Tensor, unbiased_var: torch.Tensor) -> None:
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(unbiased_var, self.momentum)
+        for running, new in ((self.running_mean, mean), (self.running_var, unbiased_var)):
+            running.lerp_(new.flatten().to(running.dtype), self.momentum)
 
     def _check(self, x: torch.Tensor) -> None:
         features = self.gamma.shape[0]
-        if not torch.is_tensor(x) or not x.is_floating_point():
-            kind = x.dtype if torch.is_tensor(x) else type(x).__name__
-            raise TypeError(f"x must be a floating-point tensor, got {kind}; convert it with .float()")
+        require_float_tensor("x", x)
         if x.dtype != self.gamma.dtype:
             raise TypeError(f"x is {x.dtype} and the layer is {self.gamma.dtype}; convert one of them with .to()")
         if x.ndim < 2 or x.shape[1] != features:
@@ -195,9 +235,7 @@ class BatchNorm(nn.Module):
                 "axis 1 holds the features"
             )
         if x.numel() == 0:
-            raise ValueError(f"the batch is empty: x has shape {tuple(x.shape)}; pass at least two examples")
-        if not torch.isfinite(x).all():
-            raise ValueError("x must be finite, got NaN or infinity; find where it arises before normalizing")
+            raise ValueError(f"the batch is empty: x has shape {tuple(x.shape)}; pass at least one example")
 
 
 @dataclass(frozen=True)
@@ -236,8 +274,10 @@ def least_squares_descent(
         raise ValueError(f"x must have shape (M, D) with M > 0, got {x.shape}; put one example in each row")
     require_shape("target", target, x.shape[:1], "one number per example")
     require_shape("start", start, x.shape[1:], "one weight per feature")
-    if not rate > 0:
-        raise ValueError(f"rate must be positive, got {rate}; divergence starts at 2/λ_max(H)")
+    if any(map(np.iscomplexobj, (x, target, start))):
+        raise TypeError("x, target and start must be real")
+    if not 0 < rate < math.inf:
+        raise ValueError(f"rate must be positive and finite, got {rate}; divergence starts at 2/λ_max(H)")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}; pass the number of updates to make")
     path, loss = [start], []

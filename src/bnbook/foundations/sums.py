@@ -1,10 +1,11 @@
 """Algebra with sums over a batch of symbolic size M, so that a proof holds for every batch.
 
 An expression is built from indexed symbols such as ``z[m]``, finite sums `batch_sum(…, m)` over
-m = 1 … M, and `KroneckerDelta`. `canonical` brings it to a normal form, `is_zero` decides whether it
-vanishes identically, and `lambdify_batch` turns the very same expression into a NumPy function.
+m = 1 … M, and `KroneckerDelta` of two indices. `canonical` brings it to a normal form, `is_zero` proves
+that it vanishes identically, and `lambdify_batch` turns the very same expression into a NumPy function.
 
-A free index (``i`` in ``z[i]``) stands for any example of the batch: 1 ≤ i ≤ M.
+A free index (``i`` in ``z[i]``) stands for any example of the batch: 1 ≤ i ≤ M. Statements hold wherever
+their expressions are defined: denominators are not zero and bases of fractional powers are positive.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,12 +38,13 @@ def canonical(expression: sp.Expr) -> sp.Expr:
         ValueError: a sum has other limits than 1 … M, or a summand that is not a sum of products (for
             example √z_m): its value could not be put in normal form.
     """
-    bases: dict[sp.Expr, sp.Symbol] = {}
-    return _expand(_mask(sp.sympify(expression), bases, frozenset())).xreplace({v: base for base, v in bases.items()})
+    bases: dict[tuple[sp.Expr, bool], sp.Symbol] = {}
+    masked = _expand(_mask(sp.sympify(expression), bases, frozenset()))
+    return masked.xreplace({v: base for (base, _), v in bases.items()})
 
 
-def _mask(expression: sp.Expr, bases: dict[sp.Expr, sp.Symbol], bound: frozenset[sp.Symbol]) -> sp.Expr:
-    """Replace each root or reciprocal of a sum by the same power of a positive symbol, noted in `bases`."""
+def _mask(expression: sp.Expr, bases: dict[tuple[sp.Expr, bool], sp.Symbol], bound: frozenset[sp.Symbol]) -> sp.Expr:
+    """Replace each root or reciprocal of a sum by the same power of a symbol, noted in `bases`."""
     if isinstance(expression, sp.Sum):
         bound = bound | {limit[0] for limit in expression.limits}
     if not expression.args or isinstance(expression, sp.Indexed):
@@ -53,7 +55,9 @@ def _mask(expression: sp.Expr, bases: dict[sp.Expr, sp.Symbol], bound: frozenset
         if not natural and (base.is_Add or base.has(sp.Sum)):
             if base.free_symbols & bound:
                 raise ValueError(f"cannot sum {expression}: its base changes with the index of the sum")
-            return bases.setdefault(canonical(base), sp.Dummy("v", positive=True)) ** power
+            # Only a root needs a positive base; a reciprocal must not lend its base a sign.
+            sign = {"nonzero": True} if power.is_Integer else {"positive": True}
+            return bases.setdefault((canonical(base), power.is_Integer), sp.Dummy("v", **sign)) ** power
     return expression.func(*(_mask(argument, bases, bound) for argument in expression.args))
 
 
@@ -84,20 +88,33 @@ def _sum_of_product(term: sp.Expr, over: sp.Symbol) -> sp.Expr:
     constant, dependent = term.as_independent(over, as_Add=False)
     for factor in sp.Mul.make_args(dependent):
         if isinstance(factor, sp.KroneckerDelta):
+            if over not in factor.args or not all(argument.is_Symbol and argument != M for argument in factor.args):
+                raise ValueError(f"cannot sum {factor} over {over}: a delta must compare two indices")
             other = factor.args[0] if factor.args[1] == over else factor.args[1]
             return constant * _expand((dependent / factor).xreplace({over: other}))
     if dependent == 1:
         return constant * M
     for factor in sp.Mul.make_args(dependent):
         base, power = factor.as_base_exp()
-        if not (isinstance(base, sp.Indexed) and power.is_Integer):
+        if not (isinstance(base, sp.Indexed) and base.indices == (over,) and power.is_Integer):
             raise ValueError(f"cannot sum {dependent} over {over}: only products of indexed symbols are supported")
     return constant * batch_sum(dependent.xreplace({over: _BOUND}), _BOUND)
 
 
 def derivative(expression: sp.Expr, variable: sp.Indexed | sp.Symbol) -> sp.Expr:
     """∂ expression / ∂ variable in canonical form; an indexed symbol is independent of its neighbours."""
-    return canonical(sp.diff(expression, variable))
+    # A bound index of the same name as the variable's is another index: Σ_m z_m² by z_m is 2 z_m.
+    return canonical(sp.diff(_rename_bound(expression), variable))
+
+
+def _rename_bound(expression: sp.Expr) -> sp.Expr:
+    """Give every bound index a fresh name, so that no free index of the same name can be captured."""
+
+    def rename(total: sp.Sum) -> sp.Sum:
+        fresh = {limit[0]: sp.Dummy(limit[0].name, integer=True, positive=True) for limit in total.limits}
+        return total.xreplace(fresh)
+
+    return sp.sympify(expression).replace(lambda node: isinstance(node, sp.Sum), rename)
 
 
 def unfold(expression: sp.Expr, definitions: Mapping[sp.Basic, sp.Expr]) -> sp.Expr:
@@ -118,6 +135,7 @@ def unfold(expression: sp.Expr, definitions: Mapping[sp.Basic, sp.Expr]) -> sp.E
 
 def _unfold_once(expression: sp.Expr, definitions: Mapping[sp.Basic, sp.Expr]) -> sp.Expr:
     for abbreviation, meaning in definitions.items():
+        meaning = _rename_bound(meaning)
         if isinstance(abbreviation, sp.Indexed):
             base, slot = abbreviation.base, abbreviation.indices[0]
             expression = expression.replace(
@@ -130,33 +148,37 @@ def _unfold_once(expression: sp.Expr, definitions: Mapping[sp.Basic, sp.Expr]) -
 
 
 def is_zero(expression: sp.Expr, definitions: Mapping[sp.Basic, sp.Expr] | None = None) -> bool:
-    """Decide whether `expression` vanishes for every batch size and every value of its symbols.
+    """Whether the normal form of `expression` is 0.
 
-    Fractional powers of one positive base such as σ² + ε are allowed. True is a proof: the normal form
-    of the expression is 0. False means that the normal form is not 0, for which the tests give numbers.
+    True is a proof that the expression vanishes for every batch size and every value of its symbols for
+    which it is defined. False means that this module has no proof; the tests give numbers for such cases.
     """
     return residual(expression, definitions) == 0
 
 
 def residual(expression: sp.Expr, definitions: Mapping[sp.Basic, sp.Expr] | None = None) -> sp.Expr:
-    """Normal form of `expression` after unfolding: 0 exactly if it vanishes identically.
+    """Normal form of `expression` after unfolding: where it is 0, the expression vanishes identically.
 
     Common denominators are multiplied out, so the residual of a false identity is a nonzero multiple of
-    the difference of its two sides. Bases of fractional powers are taken to be positive.
+    the difference of its two sides.
     """
-    masked: dict[sp.Expr, sp.Symbol] = {}
+    masked: dict[tuple[sp.Expr, bool], sp.Symbol] = {}
     expression = _mask(unfold(sp.sympify(expression), definitions or {}), masked, frozenset())
     bases: dict[sp.Expr, sp.Symbol] = {}
-    for base, stand_in in masked.items():
-        # Bases that differ by a factor are one base: √(Σ/M) and √Σ must be able to cancel.
-        factor = _positive_factor(base)
-        shared = bases.setdefault(sp.expand(base / factor), sp.Dummy("v", positive=True))
-        expression = expression.xreplace({stand_in: factor * shared})
+    # Bases that differ by a factor are one base: √(Σ/M) and √Σ must be able to cancel.
+    reduced = {key: sp.expand(key[0] / _positive_factor(key[0])) for key in masked}
+    rooted = {reduced[key] for key in masked if not key[1]}
+    for key, stand_in in masked.items():
+        sign = {"positive": True} if reduced[key] in rooted else {"nonzero": True}
+        shared = bases.setdefault(reduced[key], sp.Dummy("v", **sign))
+        expression = expression.xreplace({stand_in: _positive_factor(key[0]) * shared})
     expression = _expand(expression)
     for base, stand_in in bases.items():
         if expression == 0:
             return sp.S.Zero
         terms = [(term, term.as_coeff_exponent(stand_in)[1]) for term in sp.Add.make_args(expression)]
+        if any((term / stand_in**power).has(stand_in) for term, power in terms):
+            raise ValueError(f"cannot reduce {stand_in} = {base} inside a function; only powers are supported")
         lowest = min(sp.floor(power) for _, power in terms)
         by_root: dict[sp.Expr, sp.Expr] = {}  # terms that differ by a whole power of the base belong together
         for term, power in terms:
@@ -201,6 +223,8 @@ def lambdify_batch(
     def evaluate(*values):
         batches, rest = values[: len(arrays)], values[len(arrays) :]
         count = len(batches[0])
+        if any(np.shape(batch) != (count,) for batch in batches):
+            raise ValueError(f"arrays must all have shape ({count},), got {[np.shape(batch) for batch in batches]}")
         one_based = [np.concatenate([[np.nan], batch]) for batch in batches]  # z[1] … z[M], as on paper
         if at is None:
             return compiled(*one_based, *rest, count)
