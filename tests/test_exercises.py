@@ -757,6 +757,18 @@ def one_batch():
     return rng.normal(1.0, 2.0, size=(5, 3)), np.array([1.5, -0.5, 2.0]), np.array([0.5, -1.0, 2.0]), 0.5
 
 
+def test_raising_differently_is_another_mistake():
+    mistake = next(m for m in EXERCISES["forward-standardize"].mistakes if m.id == "wrong-axis-unaligned")
+
+    def answer(x, eps):
+        if x.shape[0] != x.shape[1]:
+            raise KeyError
+        return mistake.function(x, eps)
+
+    assert verdict(mistake.function).mistake == mistake.id
+    assert verdict(answer).mistake is None
+
+
 class TestPropertyTests:
     def test_a_failure_without_a_call_does_not_count(self):
         def hopeless(batch_norm):
@@ -870,9 +882,15 @@ class TestPropertyTests:
     def test_the_profile_of_hypothesis_is_put_back(self):
         from hypothesis import settings
 
-        before = settings.get_current_profile_name(), settings().max_examples
-        check("forward-property", lambda batch_norm: None)
-        assert (settings.get_current_profile_name(), settings().max_examples) == before
+        before = settings.get_current_profile_name()
+        settings.register_profile("the student's", max_examples=33)
+        settings.load_profile("the student's")
+        try:
+            check("forward-property", lambda batch_norm: None)
+            assert settings.get_current_profile_name() == "the student's"
+            assert settings().max_examples == 33
+        finally:
+            settings.load_profile(before)
 
     def test_the_settings_of_the_students_test_are_put_back(self):
         from hypothesis import given, settings
@@ -891,6 +909,14 @@ class TestPropertyTests:
         seen.clear()
         holds()
         assert len(seen) <= 7
+
+    def test_prints_are_shown_once(self, capsys):
+        def chatty(batch_norm):
+            print("hello")
+            batch_norm(*one_batch())
+
+        check("forward-property", chatty)
+        assert capsys.readouterr().out == "hello\n"
 
     def test_implementations_carry_no_name(self):
         names = set()

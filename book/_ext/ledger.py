@@ -34,7 +34,9 @@ class _LedgerDirective(SphinxDirective):
     def _link(self, found: claims.Found | None) -> str:
         if not found:
             return "not yet"
-        return f"<a href=\"../{found.chapter}.html#claim-{found.id}\">{found.chapter}</a>"
+        up = "../" * self.env.docname.count("/")
+        words = found.chapter.replace("/", "/<wbr>").replace("_", "_<wbr>")
+        return f'<a href="{up}{found.chapter}.html#claim-{found.id}">{words}</a>'
 
 
 class ClaimsTable(_LedgerDirective):
@@ -43,7 +45,7 @@ class ClaimsTable(_LedgerDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the table, with raw HTML around each row for the filter."""
+        """Return the table; the class of each row names its verdict, for the filter."""
         self._watch()
         source = self.arguments[0]
         found = {settlement.id: settlement for settlement in claims.found_in_notebooks()}
@@ -51,7 +53,13 @@ class ClaimsTable(_LedgerDirective):
         if not rows:
             raise self.error(f"the ledger has no claims of source {source!r}")
         return _table(self, ["Claim", "As printed", "Verdict", "Settled in"], [
-            [f"`{claim.id}`<br>{claim.where}", _statement(claim), _badge(claim), self._where(claim, found)] for claim in rows
+            [
+                f"`{claim.id}`<br>{claim.where}",
+                _statement(claim, found.get(claim.id)),
+                _badge(claim),
+                self._where(claim, found),
+            ]
+            for claim in rows
         ], [claim.verdict for claim in rows])
 
     def _where(self, claim, found):
@@ -69,8 +77,7 @@ class ErrataTable(_LedgerDirective):
         if not rows:
             return [nodes.paragraph(text="No printed formula has been corrected so far.")]
         return _table(self, ["Where", "As printed", "Corrected", "Shown in"], [
-            [f"{claim.cited}<br>`{claim.id}`", claim.statement, claim.corrected, self._link(found.get(claim.id))]
-            for claim in rows
+            [f"{c.cited}<br>`{c.id}`", c.statement, c.corrected, self._link(found.get(c.id))] for c in rows
         ], [claim.verdict for claim in rows])
 
 
@@ -85,30 +92,41 @@ class LedgerProgress(_LedgerDirective):
         for source, title in claims.SOURCES.items():
             verdicts = Counter(claim.verdict for claim in ledger if claim.source == source)
             total, settled = verdicts.total(), verdicts.total() - verdicts[claims.PENDING]
-            bar = f'<progress max="{total}" value="{settled}" aria-label="{title}: {settled} of {total} settled"></progress>'
-            rows.append([title, f"{bar} {settled} of {total}",
-                         *(str(verdicts[v]) for v in (claims.HOLDS, claims.CORRECTED, claims.ASSUMING, claims.NOT_REPRODUCED))])
-        return _table(self, ["Source", "Settled", "Hold", "Corrected", "Under assumptions", "Not reproduced"], rows, [""] * len(rows))
+            label = f"{title}: {settled} of {total} settled"
+            # A maximum of 0 is not valid HTML.
+            bar = f'<progress max="{total or 1}" value="{settled}" aria-label="{label}"></progress>'
+            counts = (str(verdicts[verdict]) for verdict in claims.VERDICTS if verdict != claims.PENDING)
+            rows.append([title, f"{bar} {settled} of {total}", *counts])
+        head = ["Source", "Settled", "Hold", "Corrected", "Under assumptions", "Not reproduced"]
+        return _table(self, head, rows, [""] * len(rows))
 
 
-def _statement(claim: claims.Claim) -> str:
-    return claim.statement if not claim.corrected else f"{claim.statement}<br>*Corrected:* {claim.corrected}"
+def _statement(claim: claims.Claim, found: claims.Found | None) -> str:
+    text = claim.statement
+    if claim.corrected:
+        what = "Corrected" if claim.verdict == claims.CORRECTED else "Note"
+        text += f"<br>*{what}:* {claim.corrected}"
+    if found and claim.verdict == claims.ASSUMING:
+        names = [what.removeprefix("assuming ") for what, _ in found.evidence[1:]]
+        text += f"<br>*Holds assuming:* {'; '.join(names)}"
+    return text
 
 
 def _badge(claim: claims.Claim) -> str:
     return f'<span class="bn-verdict bn-verdict--{BADGES[claim.verdict]}">{claim.verdict}</span>'
 
 
-def _table(directive: _LedgerDirective, head: list[str], rows: list[list[str]], verdicts: list[str]) -> list[nodes.Node]:
+def _table(
+    directive: _LedgerDirective, head: list[str], rows: list[list[str]], verdicts: list[str]
+) -> list[nodes.Node]:
     """A table whose cells are parsed as Markdown, so that mathematics and links work in them."""
     table = nodes.table(classes=["bn-ledger"])
     group = nodes.tgroup(cols=len(head))
     table += group
     group.extend(nodes.colspec(colwidth=1) for _ in head)
     group += nodes.thead("", _row(directive, head, "head"))
-    group += nodes.tbody("", *(
-        _row(directive, row, BADGES.get(verdict, "progress")) for row, verdict in zip(rows, verdicts, strict=True)
-    ))
+    kinds = [BADGES.get(verdict, "progress") for verdict in verdicts]
+    group += nodes.tbody("", *(_row(directive, row, kind) for row, kind in zip(rows, kinds, strict=True)))
     return [nodes.container("", table, classes=["bn-scroll"])]
 
 

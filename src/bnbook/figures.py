@@ -13,12 +13,11 @@ import matplotlib as mpl
 import numpy as np
 from IPython.display import display
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection, PolyCollection
-from matplotlib.container import BarContainer, ErrorbarContainer
-from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.quiver import Quiver
+
+from bnbook.figure_summary import summary
+
+__all__ = ["COLORS", "draw_graph", "figure", "show", "summary"]
 
 # Okabe and Ito's palette: distinguishable with every common form of colour blindness.
 COLORS = {
@@ -36,6 +35,8 @@ _STYLE = {
     # An opaque white ground keeps one picture legible on light and on dark pages.
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "savefig.transparent": False,
+    "axes.facecolor": "white",
     "axes.prop_cycle": mpl.cycler(
         color=[COLORS[c] for c in ("blue", "vermillion", "green", "purple", "sky", "orange", "black")]
     ),
@@ -80,7 +81,7 @@ def show(picture: Figure, *, caption: str, alt: str) -> None:
         alt: what a reader who cannot see it needs to know.
 
     Raises:
-        ValueError: caption or alt is empty, or the figure shows no data.
+        ValueError: caption or alt is empty, or the figure shows no data or data that `summary` refuses.
     """
     for name, text in (("caption", caption), ("alt", alt)):
         if not text.strip():
@@ -97,7 +98,8 @@ def show(picture: Figure, *, caption: str, alt: str) -> None:
     )
     block = (
         f'<div class="bn-figure" data-alt="{html.escape(alt)}"><p>{html.escape(caption)}</p>'
-        f"<details><summary>The data in words and numbers</summary><pre>{html.escape(facts)}</pre></details></div>"
+        f"<details><summary>The data in words and numbers</summary><pre>{html.escape(facts)}</pre></details>"
+        "</div>"
     )
     display({"text/html": block, "text/plain": caption}, raw=True)
 
@@ -118,100 +120,27 @@ def draw_graph(
         highlight: edges to draw thick and in colour.
 
     Raises:
-        ValueError: an edge names a node that has no position.
+        ValueError: an edge names a node that has no position, or an edge to highlight does not exist.
     """
-    highlight = set(highlight)
+    edges, highlight = list(edges), set(highlight)
+    for start, end in highlight.difference(edges):
+        raise ValueError(f"highlight names {start} → {end}, which is not an edge; add it to edges")
     for start, end in edges:
         if not {start, end} <= set(positions):
             raise ValueError(f"edge {start} → {end} names a node without a position; add it to positions")
         thick = (start, end) in highlight
         color = COLORS["vermillion"] if thick else COLORS["grey"]
         (x0, y0), (x1, y1) = positions[start], positions[end]
-        axes.plot([x0, x1], [y0, y1], alpha=0, label=f"{start} → {end}" + (" (highlighted)" if thick else ""))
+        label = f"{start} → {end}" + (" (highlighted)" if thick else "")
+        axes.plot([x0, x1], [y0, y1], alpha=0, label=label)
         axes.annotate("", (x1, y1), (x0, y0), arrowprops={
-            "arrowstyle": "-|>", "color": color, "linewidth": 2.4 if thick else 1.1, "shrinkA": 17, "shrinkB": 17,
+            "arrowstyle": "-|>", "color": color, "linewidth": 2.4 if thick else 1.1,
+            "shrinkA": 17, "shrinkB": 17,
         })
     for name, (x, y) in positions.items():
         axes.annotate(name, (x, y), ha="center", va="center", fontsize=12, bbox={
-            "boxstyle": "round,pad=0.35", "facecolor": "#F3F6FA", "edgecolor": COLORS["black"], "linewidth": 0.9,
+            "boxstyle": "round,pad=0.35", "facecolor": "#F3F6FA",
+            "edgecolor": COLORS["black"], "linewidth": 0.9,
         })
     axes.margins(0.12)
     axes.axis("off")
-
-
-def summary(picture: Figure) -> str:
-    """Describe the plotted data: a line of text for each line, scatter, bar chart, image, contour or arrow set.
-
-    Numbers are rounded to three significant digits.
-
-    Raises:
-        ValueError: the figure shows no data.
-    """
-    lines = []
-    for number, axes in enumerate(picture.axes, start=1):
-        described = list(_describe(axes))
-        if described:
-            title = axes.get_title(loc="left") or axes.get_title() or axes.get_ylabel() or f"panel {number}"
-            lines.append(f"{title}:")
-            lines.extend(f"  {line}" for line in described)
-    if not lines:
-        raise ValueError("the figure shows no data; plot something in it first")
-    return "\n".join(lines)
-
-
-def _describe(axes: Axes):
-    in_containers = {
-        id(child) for container in axes.containers for child in container.get_children() if child is not None
-    }
-    for container in axes.containers:
-        if isinstance(container, BarContainer):
-            yield _series(container.get_label(), "bars", [], [patch.get_height() for patch in container])
-        elif isinstance(container, ErrorbarContainer):
-            yield _series(container.get_label(), "points with bars", *container[0].get_data())
-    for line in axes.lines:
-        if id(line) not in in_containers:
-            yield _series(line.get_label(), "line", *line.get_data())
-    for item in [*axes.collections, *axes.images]:
-        if id(item) in in_containers:
-            continue
-        label = item.get_label()
-        if isinstance(item, PathCollection):
-            offsets = np.asarray(item.get_offsets())
-            yield _series(label, "points", offsets[:, 0], offsets[:, 1])
-        elif isinstance(item, QuadContourSet):
-            yield _series(label, "contour levels", [], item.levels)
-        elif isinstance(item, AxesImage):
-            yield f"{_name(label, 'image')}: {' × '.join(map(str, item.get_array().shape))}, " + _range(item.get_array())
-        elif isinstance(item, Quiver):
-            yield f"{_name(label, 'arrows')}: n={len(item.U)}, length {_range(np.hypot(item.U, item.V))}"
-        elif isinstance(item, PolyCollection):
-            vertices = np.concatenate([path.vertices for path in item.get_paths()])
-            yield f"{_name(label, 'band')}: {_range(vertices[:, 1])}"
-
-
-def _name(label: object, kind: str) -> str:
-    text = str(label)
-    return kind if not text or text.startswith("_") else f"{text} ({kind})"
-
-
-def _series(label: object, kind: str, x, y) -> str:
-    x, y = (np.ma.filled(np.ma.asarray(values, dtype=float), np.nan) for values in (x, y))
-    text = f"{_name(label, kind)}: n={len(y)}"
-    if len(x):
-        text += f", x {_number(x[0])} to {_number(x[-1])}"
-    if len(y):
-        text += f", first {_number(y[0])}, last {_number(y[-1])}, {_range(y)}"
-    return text
-
-
-def _range(values) -> str:
-    finite = np.asarray(values, dtype=float)
-    finite = finite[np.isfinite(finite)]
-    return f"min {_number(finite.min())}, max {_number(finite.max())}" if finite.size else "no finite value"
-
-
-def _number(value: float) -> str:
-    """Three significant digits; rounding noise around zero is printed as 0."""
-    if abs(value) < 1e-12:
-        return "0"
-    return f"{value:.3g}"

@@ -13,6 +13,8 @@ def show_source(*objects: object) -> None:
     Raises:
         TypeError: an object has no Python source.
     """
-    for thing in objects:
-        text = inspect.getsource(thing)
-        display({"text/markdown": f"```python\n{text.rstrip()}\n```", "text/plain": text.rstrip()}, raw=True)
+    for text in [inspect.getsource(thing).rstrip() for thing in objects]:
+        fence = "```"
+        while fence in text:  # a docstring may hold one
+            fence += "`"
+        display({"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text}, raw=True)

@@ -9,7 +9,7 @@ from functools import cache
 from numpy import ndarray
 
 from bnbook.exercises.diagnosis import clues, describe_args, evidence, proportional, shape_advice
-from bnbook.exercises.model import FunctionExercise, Result, Variant
+from bnbook.exercises.model import FunctionExercise, Result, Variant, not_attempted
 from bnbook.exercises.outputs import Observed, WrongType, agree, observe, scale
 from bnbook.exercises.running import Raised, TimedOut, attempt, run
 
@@ -29,7 +29,7 @@ def judge(exercise: FunctionExercise, function: Callable, seconds: float) -> Res
     expected = expectations(exercise)
     attempts = _attempts(exercise, function, seconds)
     if isinstance(attempts[0].seen, Raised) and attempts[0].seen.is_stub:
-        return Result(exercise.id, "not attempted", _not_attempted(exercise))
+        return not_attempted(exercise)
     for index, tried in enumerate(attempts):
         if not agree(_value(tried.seen), expected[index]):
             return _wrong(exercise, attempts, index)
@@ -41,13 +41,6 @@ def judge(exercise: FunctionExercise, function: Callable, seconds: float) -> Res
     count = len(exercise.cases)
     return Result(
         exercise.id, "correct", f"All {count} cases agree with the reference near machine precision."
-    )
-
-
-def _not_attempted(exercise: FunctionExercise) -> str:
-    return (
-        "Replace the line that raises NotImplementedError by your answer, run that cell, then run this one "
-        f'again. `hint("{exercise.id}")` helps.'
     )
 
 

@@ -6,7 +6,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["correct", "not attempted", "incorrect", "cannot be checked"]
@@ -182,6 +182,15 @@ class Result:
         )
 
 
+def not_attempted(exercise: Exercise) -> Result:
+    """The verdict on an untouched stub."""
+    message = (
+        "Replace the line that raises NotImplementedError by your answer, run that cell, then run this one "
+        f'again. `hint("{exercise.id}")` helps.'
+    )
+    return Result(exercise.id, "not attempted", message)
+
+
 @dataclass(frozen=True, repr=False)
 class Hint:
     """One hint of an exercise, and how to get the next."""
@@ -214,7 +223,7 @@ class Solution:
 
     exercise: str
     source: str
-    why: str = field(default="")
+    why: str
 
     def __repr__(self) -> str:
         """Return the source itself."""

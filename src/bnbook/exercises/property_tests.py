@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from bnbook.exercises.model import PropertyExercise, Result, Variant
+from bnbook.exercises.model import PropertyExercise, Result, Variant, not_attempted
 from bnbook.exercises.running import Raised, TimedOut, run
 
 MISTAKE_SECONDS = 5.0
@@ -64,11 +64,7 @@ def judge(exercise: PropertyExercise, test: Callable, seconds: float) -> Result:
     """Run `test` on the correct implementations, then on the wrong ones, and report what it misjudges."""
     verdicts = _verdicts(exercise, test, seconds)
     if verdicts[0].raised is not None and verdicts[0].raised.is_stub:
-        text = (
-            "Replace the line that raises NotImplementedError by your test, run that cell, then run this one "
-            f'again. `hint("{exercise.id}")` helps.'
-        )
-        return Result(exercise.id, "not attempted", text)
+        return not_attempted(exercise)
     broken = _broken(exercise, verdicts)
     if broken:
         return Result(exercise.id, "cannot be checked", broken)
@@ -93,13 +89,14 @@ def _verdicts(exercise: PropertyExercise, test: Callable, seconds: float) -> lis
     with _hypothesis_settings(test):
         for variant in _candidates(exercise):
             left = max(deadline - time.monotonic(), 0.01)
-            verdicts.append(_verdict(test, variant, exercise.correct[0].function, left))
+            first = not verdicts  # one run shows enough of what a test prints
+            verdicts.append(_verdict(test, variant, exercise.correct[0].function, left, echo=first))
             if verdicts[-1].kind == "timed out" or verdicts[0].kind == "raises":
                 break
     return verdicts
 
 
-def _verdict(test: Callable, variant: Variant, plain: Callable, seconds: float) -> Verdict:
+def _verdict(test: Callable, variant: Variant, plain: Callable, seconds: float, *, echo: bool) -> Verdict:
     spy = _Spy(variant.function)
     implementation = spy.wrapped(_parameters(plain))
 
@@ -107,7 +104,7 @@ def _verdict(test: Callable, variant: Variant, plain: Callable, seconds: float) 
         returned = test(implementation)
         return ("" if returned is None else type(returned).__name__), ""
 
-    seen = run(work, seconds)
+    seen = run(work, seconds, echo=echo)
     if isinstance(seen, TimedOut):
         return Verdict("timed out")
     if isinstance(seen, Raised):

@@ -107,14 +107,17 @@ class _Watchdog:
                 continue
 
 
-def run(work: Callable[[], T], seconds: float) -> T | Raised | TimedOut:
-    """Return what `work` returns, or what became of it. Only KeyboardInterrupt passes through."""
+def run(work: Callable[[], T], seconds: float, *, echo: bool = True) -> T | Raised | TimedOut:
+    """Return what `work` returns, or what became of it. Only KeyboardInterrupt passes through.
+
+    What `work` prints is shown if `echo` is set, up to a limit.
+    """
     watchdog = _Watchdog(seconds)
     result: T | Raised | TimedOut = TimedOut(seconds)
     try:
         try:
             watchdog.start()
-            result = attempt(work)
+            result = attempt(work, echo=echo)
         finally:
             watchdog.stop()
     except TimeUp:
@@ -122,9 +125,9 @@ def run(work: Callable[[], T], seconds: float) -> T | Raised | TimedOut:
     return TimedOut(seconds) if watchdog.fired else result
 
 
-def attempt(work: Callable[[], T]) -> T | Raised:
+def attempt(work: Callable[[], T], *, echo: bool = True) -> T | Raised:
     """`run` without a time limit, for code that the book itself provides."""
-    with _quiet():
+    with _quiet(echo):
         try:
             return work()
         except (KeyboardInterrupt, TimeUp):
@@ -134,8 +137,9 @@ def attempt(work: Callable[[], T]) -> T | Raised:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings(), errstate(all="ignore"), contextlib.redirect_stdout(_Capped(sys.stdout)):
+def _quiet(echo: bool) -> Iterator[None]:
+    shown = _Capped(sys.stdout) if echo else io.StringIO()
+    with warnings.catch_warnings(), errstate(all="ignore"), contextlib.redirect_stdout(shown):
         warnings.simplefilter("ignore")
         yield
 

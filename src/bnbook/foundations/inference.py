@@ -53,8 +53,13 @@ def require_alpha(alpha: float) -> float:
     return float(alpha)
 
 
-def _require_count(name: str, value: int, least: int) -> int:
-    """Return `value` as an int if it is an integer of at least `least`."""
+def require_count(name: str, value: int, least: int) -> int:
+    """Return `value` as an int if it is an integer of at least `least`.
+
+    Raises:
+        TypeError: `value` is not an integer.
+        ValueError: `value` is less than `least`.
+    """
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(
             f"{name} must be an integer, got {type(value).__name__}; pass a whole number"
@@ -86,7 +91,7 @@ def ema_weights(alpha: float, steps: int) -> np.ndarray:
     Source: Yu (2021), §2.2.
     """
     alpha = require_alpha(alpha)
-    return (1 - alpha) * alpha ** np.arange(_require_count("steps", steps, 1))
+    return (1 - alpha) * alpha ** np.arange(require_count("steps", steps, 1))
 
 
 def ema_memory(alpha: float) -> EmaMemory:
@@ -117,7 +122,7 @@ def normal_deviation_factor(size: int) -> float:
         TypeError: size is not an integer.
         ValueError: size < 2.
     """
-    size = _require_count("size", size, 2)
+    size = require_count("size", size, 2)
     ratio = math.exp(math.lgamma(size / 2) - math.lgamma((size - 1) / 2))
     return math.sqrt(2 / (size - 1)) * ratio
 
@@ -145,7 +150,7 @@ def expected_variance(estimator: str, size: int, alpha: float) -> float:
     Source: Ioffe and Szegedy (2015), Algorithm 2, for "unbiased"; Yu (2021), §2.2, for the others.
     """
     _require_estimator(estimator)
-    size = _require_count("size", size, 2)
+    size = require_count("size", size, 2)
     window = ema_memory(alpha).window
     shrunk = (size - 1) / size
     if estimator == "biased":
@@ -218,7 +223,7 @@ def variance_spread(size: int, excess_kurtosis: float = 0.0) -> float:
 
     Source: Yu (2021), §2.2, whose "vary wildly" this makes a number.
     """
-    size = _require_count("size", size, 2)
+    size = require_count("size", size, 2)
     if not isinstance(excess_kurtosis, Real) or isinstance(excess_kurtosis, bool):
         raise TypeError(
             f"excess_kurtosis must be a real number, got {type(excess_kurtosis).__name__}; "
@@ -335,7 +340,7 @@ class RunningStatistics:
             raise ValueError(
                 f"var must not be negative, got {var.min():.3g}; pass a variance"
             )
-        count = _require_count("count", count, 1 if self.alpha is None else 2)
+        count = require_count("count", count, 1 if self.alpha is None else 2)
         if self.alpha is None:
             self._pool(np.asarray(mean, float), count * np.asarray(var, float), count)
         else:

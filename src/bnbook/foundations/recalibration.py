@@ -12,8 +12,8 @@ from bnbook.foundations.folding import NORMS
 from bnbook.foundations.forward import batch_statistics
 from bnbook.foundations.inference import (
     RunningStatistics,
-    _require_count,
     require_alpha,
+    require_count,
 )
 from bnbook.validation import require_float_tensor
 
@@ -109,20 +109,22 @@ class DriftRun:
     """One training run, watched by running averages of several rates.
 
     Attributes:
-        truth: mean over the training set of one input of the last normalization, after each step, (steps,).
-        batch: mean of the same input over the batch of each step, (steps,).
-        averages: its running mean by rate α, (steps,) each.
-        loss: loss on the training set in evaluation mode at the end, with the running averages of each
-            rate; and, under None, with recalibrated statistics.
-        error: by rate α, root mean square error of the running means of the last normalization at the end,
-            in units of the features' standard deviations.
+        truth: mean over the training set of one input of the last normalization, after
+            each step, (steps,).
+        averages: the running mean of that input by rate α, (steps,) each.
+        error: by rate α, root mean square error of the running means of the last
+            normalization at the end, in units of the features' standard deviations.
+        loss: by rate α, loss on the training set at the end, in evaluation mode.
+        loss_uncorrected: the same, with averages that start from mean 0 and variance 1.
+        loss_recalibrated: the same, with recalibrated statistics.
     """
 
     truth: np.ndarray
-    batch: np.ndarray
     averages: dict[float, np.ndarray]
-    loss: dict[float | None, float]
     error: dict[float, float]
+    loss: dict[float, float]
+    loss_uncorrected: dict[float, float]
+    loss_recalibrated: float
 
 
 def drift_run(
@@ -131,14 +133,13 @@ def drift_run(
     steps: int,
     seed: int,
     rate: float = 0.5,
-    size: int = 32,
-    examples: int = 1024,
+    size: int = 16,
+    depth: int = 2,
 ) -> DriftRun:
     """Train a small network with batch normalization, and stop while it still moves.
 
-    Two hidden layers of 16 units, ReLU, softmax loss on four classes that a random network assigns to
-    normal inputs; plain gradient descent, float64. All averages are corrected for their initialization, so
-    what is left is noise and staleness.
+    `depth` hidden layers of 16 units, ReLU, softmax loss on four classes that a random
+    network assigns to 1024 normal inputs; plain gradient descent, float64.
 
     Args:
         alphas: rates of the running averages, each in [0, 1).
@@ -146,7 +147,7 @@ def drift_run(
         seed: seed of data, weights and batches.
         rate: learning rate, > 0.
         size: batch size, at least 2.
-        examples: size of the training set, at least `size`.
+        depth: number of hidden layers, at least 1.
 
     Raises:
         TypeError: a number is of the wrong type.
@@ -161,94 +162,102 @@ def drift_run(
         raise ValueError(
             f"rate must be positive and finite, got {rate}; use for example 0.5"
         )
-    steps, size = _require_count("steps", steps, 1), _require_count("size", size, 2)
-    examples = _require_count("examples", examples, size)
+    steps, size = require_count("steps", steps, 1), require_count("size", size, 2)
+    depth = require_count("depth", depth, 1)
 
     generator = torch.Generator().manual_seed(seed)
-    normal = lambda *shape: torch.randn(
-        *shape, generator=generator, dtype=torch.float64
-    )
-    x = normal(examples, 10)
-    target = (torch.tanh(x @ normal(10, 16)) @ normal(16, 4)).argmax(1)
-    model = _network(normal)
-    first, last = model[1], model[4]
 
-    running = {
-        alpha: [RunningStatistics(16, alpha=alpha) for _ in "12"] for alpha in alphas
-    }
-    truth, batch_mean, averages = [], [], {alpha: [] for alpha in alphas}
-    for _ in range(steps):
-        chosen = torch.randint(examples, (size,), generator=generator)
-        inputs = []
-        hooks = [
-            norm.register_forward_pre_hook(
-                lambda _, z, inputs=inputs: inputs.append(z[0])
-            )
-            for norm in (first, last)
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    x = normal(1024, 10)
+    target = (torch.tanh(x @ normal(10, 16)) @ normal(16, 4)).argmax(1)
+    model, parameters = _network(normal, depth)
+    norms = [layer for layer in model if isinstance(layer, nn.BatchNorm1d)]
+    kept = {
+        (alpha, corrected): [
+            RunningStatistics(16, alpha=alpha, bias_correction=corrected) for _ in norms
         ]
-        loss = nn.functional.cross_entropy(model(x[chosen]), target[chosen])
-        for hook in hooks:
-            hook.remove()
-        gradients = torch.autograd.grad(loss, list(model.parameters()))
-        truth.append(_last_input(model, x)[:, 0].mean().item())
-        for position, z in enumerate(inputs):
+        for alpha in alphas
+        for corrected in (True, False)
+    }
+    truth, averages = [], {alpha: [] for alpha in alphas}
+    for _ in range(steps):
+        truth.append(_inputs_of_norms(model, x)[0][-1][:, 0].mean().item())
+        chosen = torch.randint(len(x), (size,), generator=generator)
+        inputs, output = _inputs_of_norms(model, x[chosen])
+        gradients = torch.autograd.grad(
+            nn.functional.cross_entropy(output, target[chosen]), parameters
+        )
+        for layer, z in enumerate(inputs):
             found = batch_statistics(z.numpy(force=True))
-            for alpha in alphas:
-                running[alpha][position].update(
-                    found.mean[0], found.var[0], found.count
-                )
-        batch_mean.append(found.mean[0, 0])
+            for running in kept.values():
+                running[layer].update(found.mean[0], found.var[0], found.count)
         for alpha in alphas:
-            averages[alpha].append(running[alpha][1].mean[0])
+            averages[alpha].append(kept[alpha, True][-1].mean[0])
         with torch.no_grad():
-            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter -= rate * gradient
 
     exact = recalibrate(model, [x])
-    losses: dict[float | None, float] = {None: _loss(exact, x, target)}
-    errors = {}
-    for alpha in alphas:
-        stale = copy.deepcopy(model).eval()
-        for norm, statistics in zip((stale[1], stale[4]), running[alpha], strict=True):
-            norm.running_mean.copy_(torch.from_numpy(statistics.mean))
-            norm.running_var.copy_(torch.from_numpy(statistics.var))
-        losses[alpha] = _loss(stale, x, target)
-        miss = (stale[4].running_mean - exact[4].running_mean) / exact[
-            4
-        ].running_var.sqrt()
-        errors[alpha] = miss.square().mean().sqrt().item()
+    mean, var = exact[-3].running_mean, exact[-3].running_var
+    losses, errors = {}, {}
+    for key, running in kept.items():
+        losses[key] = _loss(_with_statistics(model, running), x, target)
+        miss = (torch.from_numpy(running[-1].mean) - mean) / var.sqrt()
+        errors[key] = miss.square().mean().sqrt().item()
     return DriftRun(
         np.array(truth),
-        np.array(batch_mean),
         {alpha: np.array(path) for alpha, path in averages.items()},
-        losses,
-        errors,
+        {alpha: errors[alpha, True] for alpha in alphas},
+        {alpha: losses[alpha, True] for alpha in alphas},
+        {alpha: losses[alpha, False] for alpha in alphas},
+        _loss(exact, x, target),
     )
 
 
-def _network(normal) -> nn.Sequential:
-    """10 inputs, two hidden layers of 16 with batch normalization, 4 classes; float64."""
+def _network(normal, depth: int) -> tuple[nn.Sequential, list[nn.Parameter]]:
+    """10 inputs, `depth` hidden layers of 16 with batch normalization, 4 classes."""
     layers = []
-    for inputs in (10, 16):
+    for inputs in (10, *[16] * (depth - 1)):
         layers += [nn.Linear(inputs, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU()]
     model = nn.Sequential(*layers, nn.Linear(16, 4)).double()
     with torch.no_grad():
         for layer in model:
             if isinstance(layer, nn.Linear):
-                layer.weight.copy_(
-                    normal(*layer.weight.shape) * (2 / layer.in_features) ** 0.5
-                )
+                scale = (2 / layer.in_features) ** 0.5
+                layer.weight.copy_(normal(*layer.weight.shape) * scale)
         model[-1].bias.zero_()
-    return model
+    return model, list(model.parameters())
+
+
+def _inputs_of_norms(
+    model: nn.Sequential, x: torch.Tensor
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Input of each normalization, and the output, all with the statistics of x itself."""
+    found = []
+    for layer in model:
+        if isinstance(layer, nn.BatchNorm1d):
+            found.append(x.detach())
+            x = nn.functional.batch_norm(
+                x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps
+            )
+        else:
+            x = layer(x)
+    return found, x
 
 
 @torch.no_grad()
-def _last_input(model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-    """Input of the last normalization on the whole training set, with the statistics of that set."""
-    z = model[0](x)
-    weight, bias, eps = model[1].weight, model[1].bias, model[1].eps
-    y = nn.functional.batch_norm(z, None, None, weight, bias, training=True, eps=eps)
-    return model[3](model[2](y))
+def _with_statistics(
+    model: nn.Sequential, statistics: Sequence[RunningStatistics]
+) -> nn.Sequential:
+    """A copy in evaluation mode that normalizes with the given statistics."""
+    model = copy.deepcopy(model).eval()
+    norms = [layer for layer in model if isinstance(layer, nn.BatchNorm1d)]
+    for norm, running in zip(norms, statistics, strict=True):
+        norm.running_mean.copy_(torch.from_numpy(running.mean))
+        norm.running_var.copy_(torch.from_numpy(running.var))
+    return model
 
 
 @torch.no_grad()

@@ -21,8 +21,8 @@ def parameter_gradients(dy: np.ndarray, z_hat: np.ndarray) -> tuple[np.ndarray, 
 
 
 def averaged(dy, z_hat):
-    """You average over the batch. γ and β touch every example and the loss is already whatever the upstream
-    gradient says, so the contributions add up: `sum`, without 1/M."""
+    """You average over the batch. All examples share one γ and one β, so their contributions add up: `sum`,
+    without 1/M. Where the loss is a mean, its 1/M is in g already."""
     return (dy * z_hat).mean(axis=0), dy.mean(axis=0)
 
 

@@ -88,7 +88,7 @@ EXERCISE = FunctionExercise(
     level="core",
     reference=outlier_z_hat,
     why="However large a is, |ẑ| stays below √(M − 1): the outlier raises the standard deviation that it "
-    "is divided by. For M = 2 every feature becomes ±1, and M = 1 always gives 0.",
+    "is divided by. Without ε, M = 2 turns every feature that is not constant into ±1.",
     mistakes=variants(
         limit_only,
         sign_lost,

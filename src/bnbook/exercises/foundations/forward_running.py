@@ -39,8 +39,8 @@ def momentum_hard_coded(running_mean, running_var, x, momentum):
 
 
 def biased_variance(running_mean, running_var, x, momentum):
-    """You average the biased batch variance σ². It is too small by (M − 1)/M on average, and no number of
-    batches averages that away: contribute M/(M − 1) · σ²."""
+    """You average the biased batch variance σ². On average it is too small, by the factor (M − 1)/M, and no
+    number of batches averages that away: contribute M/(M − 1) · σ²."""
     mean = (1 - momentum) * running_mean + momentum * x.mean(axis=0)
     return mean, (1 - momentum) * running_var + momentum * x.var(axis=0)
 

@@ -1,0 +1,209 @@
+"""Batch normalization done right, one decision a function: what the bugs of the museum change.
+
+`Layer` makes the decisions inside a layer, the functions below it those of the code around a layer, and
+`Implementation` gathers them. Each bug in `bnbook.foundations.museum_bugs` replaces exactly one of them.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import torch
+from torch import nn
+
+from bnbook.validation import require_batch, require_eps, require_float_tensor
+
+
+class Layer(nn.Module):
+    """Batch normalization of (M, D) input; every decision is a method of its own.
+
+    Args:
+        features: D, a positive integer.
+        eps: ε > 0, added to the variance, in squared units of the input.
+        momentum: weight of the newest batch in the running statistics, in [0, 1].
+        dtype: dtype of parameters and buffers; the input must have the same.
+
+    Raises:
+        TypeError: an argument or the input is of the wrong type, or the input is not of the layer's dtype.
+        ValueError: an argument is out of range; the input has another shape than (M, D) or is not finite; in
+            training, it holds fewer than two examples.
+
+    Source: Ioffe and Szegedy (2015), Algorithms 1 and 2.
+    """
+
+    def __init__(
+        self, features: int, *, eps: float = 1e-5, momentum: float = 0.1, dtype: torch.dtype | None = None
+    ):
+        """Start with γ = 1, β = 0, running mean 0 and running variance 1."""
+        super().__init__()
+        if isinstance(features, bool) or not isinstance(features, Integral) or features < 1:
+            raise ValueError(f"features must be a positive integer, got {features!r}; pass the length of axis 1")
+        if require_eps(eps) == 0:
+            raise ValueError("eps must be positive here, got 0; with ε = 0 a constant feature divides 0 by 0")
+        if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must lie in [0, 1], got {momentum}; it is the weight of the newest batch")
+        if dtype is not None and not dtype.is_floating_point:
+            raise TypeError(f"dtype must be a floating-point dtype, got {dtype}; use for example torch.float64")
+        self.eps, self.momentum = float(eps), float(momentum)
+        self.gamma = nn.Parameter(torch.ones(features, dtype=dtype))
+        self.beta = nn.Parameter(torch.zeros(features, dtype=dtype))
+        self.register_buffer("running_mean", torch.zeros(features, dtype=dtype))
+        self.register_buffer("running_var", torch.ones(features, dtype=dtype))
+
+    def accept(self, x: torch.Tensor) -> None:
+        """Refuse a batch that has no variance to speak of."""
+        if self.takes_from_batch():
+            require_batch(len(x), f"axis 0 of x with shape {tuple(x.shape)}")
+
+    def takes_from_batch(self) -> bool:
+        """Whether the batch's own statistics are used, and not the running ones."""
+        return self.training
+
+    def variance(self, x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """Biased variance of each feature, in a second pass over the data."""
+        return (x - mean).square().mean(0)
+
+    def statistics(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and biased variance of the batch, as functions of the batch."""
+        mean = x.mean(0)
+        return mean, self.variance(x, mean)
+
+    def deviation(self, var: torch.Tensor) -> torch.Tensor:
+        """What to divide by: √(σ² + ε)."""
+        return torch.sqrt(var + self.eps)
+
+    def to_remember(self, var: torch.Tensor, count: int) -> torch.Tensor:
+        """The batch's estimate of the population variance: unbiased, without ε."""
+        return var * count / (count - 1)
+
+    def blend(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Exponential average; `momentum` is the weight of the newest batch."""
+        return (1 - self.momentum) * old + self.momentum * new
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return γ ẑ + β; where the batch's own statistics are used, also remember them."""
+        self._check(x)
+        self.accept(x)
+        mean, var = self.running_mean, self.running_var
+        if self.takes_from_batch():
+            mean, var = self.statistics(x)
+            with torch.no_grad():
+                remembered = self.to_remember(var, len(x))
+                self.running_mean.copy_(self.blend(self.running_mean, mean))
+                self.running_var.copy_(self.blend(self.running_var, remembered))
+        return self.gamma * (x - mean) / self.deviation(var) + self.beta
+
+    def _check(self, x: torch.Tensor) -> None:
+        require_float_tensor("x", x)
+        if x.dtype != self.gamma.dtype:
+            raise TypeError(f"x is {x.dtype} and the layer is {self.gamma.dtype}; convert one of them with .to()")
+        if x.ndim != 2 or x.shape[1] != len(self.gamma):
+            raise ValueError(
+                f"x must have shape (M, {len(self.gamma)}), got {tuple(x.shape)}; one example a row, "
+                "one feature a column"
+            )
+
+
+def linear(inputs: int, outputs: int, dtype: torch.dtype) -> nn.Linear:
+    """The linear layer before a normalization: without a bias, which the mean would remove."""
+    return nn.Linear(inputs, outputs, bias=False, dtype=dtype)
+
+
+def evaluate(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Output of a trained model: in evaluation mode, then back to the mode it was in."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        y = model(x)
+    model.train(was_training)
+    return y
+
+
+def recompute(model: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    """Gradient of x where memory is short: keep nothing of the forward pass, run it again for the gradient.
+
+    The second pass sees the same batch, so it must not count as another one.
+    """
+    with torch.no_grad():
+        model(x)
+    before = [buffer.clone() for buffer in model.buffers()]
+    x = x.detach().requires_grad_()
+    (dx,) = torch.autograd.grad(model(x), x, dy)
+    for buffer, kept in zip(model.buffers(), before, strict=True):
+        buffer.copy_(kept)
+    return dx
+
+
+def replicate(layer: nn.Module, count: int) -> list[nn.Module]:
+    """`count` independent layers that start alike."""
+    return [copy.deepcopy(layer) for _ in range(count)]
+
+
+def freeze(layer: nn.Module) -> nn.Module:
+    """Keep a trained layer as it is: its parameters, and its running statistics."""
+    return layer.requires_grad_(False).eval()
+
+
+def normalize_padded(layer: nn.Module, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Normalize sequences of different lengths, padded to one: x (N, T, D), lengths (N,).
+
+    Only the true positions t < lengths[n] enter the statistics; the output is 0 elsewhere.
+    """
+    true = torch.arange(x.shape[1]) < lengths[:, None]
+    y = torch.zeros_like(x)
+    y[true] = layer(x[true])
+    return y
+
+
+def synchronize(
+    means: torch.Tensor, variances: torch.Tensor, counts: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and biased variance of a whole from those of its K parts: (K, D), (K, D), (K,) to (D,), (D,).
+
+    Each part counts by its size; the spread between the parts belongs to the variance.
+    """
+    weight = (counts / counts.sum())[:, None]
+    mean = (weight * means).sum(0)
+    return mean, (weight * (variances + (means - mean) ** 2)).sum(0)
+
+
+def parameter_groups(model: nn.Module, decay: float) -> list[dict]:
+    """Optimizer groups: weight decay for weight matrices, none for γ, β and biases."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A layer and the code around it; the defaults are right, an exhibit's bug replaces one.
+
+    Attributes:
+        layer: called as layer(features, eps=…, momentum=…, dtype=…); the result has gamma, beta,
+            running_mean and running_var.
+        linear: makes the linear layer before a normalization.
+        evaluate: output of a trained model.
+        recompute: gradient of the input where the forward pass is run twice.
+        replicate: independent copies of a layer.
+        freeze: stops a layer from learning.
+        normalize_padded: applies a layer to padded sequences.
+        synchronize: statistics of a whole from those of its parts.
+        parameter_groups: what an optimizer decays.
+    """
+
+    layer: Callable[..., nn.Module] = Layer
+    linear: Callable[[int, int, torch.dtype], nn.Linear] = linear
+    evaluate: Callable[[nn.Module, torch.Tensor], torch.Tensor] = evaluate
+    recompute: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor] = recompute
+    replicate: Callable[[nn.Module, int], Sequence[nn.Module]] = replicate
+    freeze: Callable[[nn.Module], nn.Module] = freeze
+    normalize_padded: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor] = normalize_padded
+    synchronize: Callable[..., tuple[torch.Tensor, torch.Tensor]] = synchronize
+    parameter_groups: Callable[[nn.Module, float], list[dict]] = parameter_groups
+
+    def decisions(self) -> Iterator[tuple[str, Callable]]:
+        """Yield the name and the function of each decision."""
+        for name in self.__dataclass_fields__:
+            yield name, getattr(self, name)
