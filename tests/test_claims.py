@@ -383,7 +383,8 @@ class TestCard:
         assert first == second
 
     def test_repeated_evidence_is_said_once(self, settled):
-        assert settled(HOLDS, printed=[True, True, 0.0, True]).evidence[0][1].count("yes") == 1
+        ((_, words),) = settled(HOLDS, printed=[True, True, 0.0, True]).evidence
+        assert words == ("yes", "largest residual of 1 value is within 1e-10")
 
     def test_mime_bundle(self, settled):
         shown = settled(ASSUMING, printed=False, assuming={"$M > 2$": True})
@@ -426,6 +427,10 @@ class TestCard:
         assert {"Assuming ", " and BN before ReLU"} <= set(outline.texts)
         assert "$" not in "".join(outline.texts)
 
+    def test_html_gives_each_piece_of_evidence_its_own_line(self, settled):
+        card = settled(HOLDS, printed={"mean": True, "variance": 0.0})._repr_mimebundle_()["text/html"]
+        assert "<dt>As printed</dt><dd>mean: yes</dd><dd>variance: largest residual" in card
+
     @pytest.mark.parametrize(("verdict", "title", "evidence"), [
         (CORRECTED, "Corrected", {"printed": False, "corrected": True}), (HOLDS, "Note", {"printed": True}),
     ])
@@ -448,7 +453,7 @@ def notebook(path, *records):
 
 
 def record(claim_id="a-1", verdict=HOLDS):
-    return {"id": claim_id, "verdict": verdict, "evidence": [["as printed", ["yes"]]]}
+    return {"id": claim_id, "verdict": verdict, "evidence": [["as printed", ["yes", "mean: no"]]]}
 
 
 class TestNotebooks:
@@ -456,7 +461,7 @@ class TestNotebooks:
         two = [record("b-2", CORRECTED), record("c-3")]
         notebook(tmp_path / "foundations/forward.ipynb", [record()], [], two)
         notebook(tmp_path / "training/higgs.ipynb", [record("d-4")])
-        evidence = (("as printed", ("yes",)),)
+        evidence = (("as printed", ("yes", "mean: no")),)
         assert found_in_notebooks(tmp_path) == [
             Found("a-1", "foundations/forward", HOLDS, evidence, 2),
             Found("b-2", "foundations/forward", CORRECTED, evidence, 4),

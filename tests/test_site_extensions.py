@@ -191,6 +191,11 @@ class TestClaimsTable:
             claim_row(tables, "a-2"))
         assert "Gradients vanish. Note: Only for \\(f' = 1\\)." in words(claim_row(tables, "b-1"))
 
+    def test_assumptions_under_which_a_claim_holds_are_named(self, tables):
+        assert "Holds assuming: \\(\\epsilon = 0\\)" in words(claim_row(tables, "b-1"))
+        others = [words(claim_row(tables, row[0])) for row in LEDGER if row[0] != "b-1"]
+        assert not any("assuming" in text for text in others)
+
     @pytest.mark.parametrize(("name", "verdict", "kind"), [
         ("a-1", HOLDS, "holds"), ("a-2", CORRECTED, "corrected"), ("a-3", PENDING, "pending"),
         ("b-1", ASSUMING, "assumption"), ("c-1", NOT_REPRODUCED, "not-reproduced"),
@@ -211,7 +216,7 @@ class TestClaimsTable:
     @pytest.mark.parametrize("name", EVIDENCE)
     def test_links_to_the_card_that_settles_it(self, site, tables, name):
         (link,) = claim_row(tables, name).find_all("a")
-        assert link["href"] == f"../{CHAPTER}.html#claim-{name}"
+        assert link["href"] == f"../{CHAPTER}.html#claim-{name}" and words(link) == CHAPTER
         card = page(site, CHAPTER).find(id=f"claim-{name}")
         assert "bn-claim" in card["class"] and words(card.find("code")) == name
 

@@ -19,7 +19,9 @@ def outdated_pages(app, env, added, changed, removed):
     source, copies = Path(app.srcdir, "_static"), Path(app.outdir, "_static")
     for path in source.rglob("*"):
         copy = copies / path.relative_to(source)
-        if path.is_file() and not (copy.is_file() and copy.read_bytes() == path.read_bytes()):
+        if path.is_file() and not (
+            copy.is_file() and copy.read_bytes() == path.read_bytes()
+        ):
             return list(env.found_docs)
     return []
 

@@ -22,7 +22,9 @@ class AltText(SphinxTransform):
     def apply(self, **_):
         """Walk the document once; remember the last image until its caption comes."""
         picture = None
-        for node in self.document.findall(lambda node: isinstance(node, nodes.image | nodes.raw)):
+        for node in self.document.findall(
+            lambda node: isinstance(node, nodes.image | nodes.raw)
+        ):
             if isinstance(node, nodes.image):
                 picture = node
             elif (caption := _CAPTION.search(node.astext())) and picture is not None:

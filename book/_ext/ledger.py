@@ -28,7 +28,9 @@ class _LedgerDirective(SphinxDirective):
 
     def _parse(self, lines: list[str]) -> list[nodes.Node]:
         container = nodes.container()
-        self.state.nested_parse(StringList(lines, source=str(claims.LEDGER)), self.content_offset, container)
+        self.state.nested_parse(
+            StringList(lines, source=str(claims.LEDGER)), self.content_offset, container
+        )
         return container.children
 
     def _link(self, found: claims.Found | None) -> str:
@@ -48,22 +50,35 @@ class ClaimsTable(_LedgerDirective):
         """Return the table; the class of each row names its verdict, for the filter."""
         self._watch()
         source = self.arguments[0]
-        found = {settlement.id: settlement for settlement in claims.found_in_notebooks()}
-        rows = [claim for claim in claims.load_ledger().values() if claim.source == source]
+        found = {
+            settlement.id: settlement for settlement in claims.found_in_notebooks()
+        }
+        rows = [
+            claim for claim in claims.load_ledger().values() if claim.source == source
+        ]
         if not rows:
             raise self.error(f"the ledger has no claims of source {source!r}")
-        return _table(self, ["Claim", "As printed", "Verdict", "Settled in"], [
+        return _table(
+            self,
+            ["Claim", "As printed", "Verdict", "Settled in"],
             [
-                f"`{claim.id}`<br>{claim.where}",
-                _statement(claim, found.get(claim.id)),
-                _badge(claim),
-                self._where(claim, found),
-            ]
-            for claim in rows
-        ], [claim.verdict for claim in rows])
+                [
+                    f"`{claim.id}`<br>{claim.where}",
+                    _statement(claim, found.get(claim.id)),
+                    _badge(claim),
+                    self._where(claim, found),
+                ]
+                for claim in rows
+            ],
+            [claim.verdict for claim in rows],
+        )
 
     def _where(self, claim, found):
-        return self._link(found[claim.id]) if claim.id in found else f"{claim.chapter} (to come)"
+        return (
+            self._link(found[claim.id])
+            if claim.id in found
+            else f"{claim.chapter} (to come)"
+        )
 
 
 class ErrataTable(_LedgerDirective):
@@ -72,13 +87,32 @@ class ErrataTable(_LedgerDirective):
     def run(self) -> list[nodes.Node]:
         """Return one table over all sources."""
         self._watch()
-        found = {settlement.id: settlement for settlement in claims.found_in_notebooks()}
-        rows = [claim for claim in claims.load_ledger().values() if claim.verdict == claims.CORRECTED]
+        found = {
+            settlement.id: settlement for settlement in claims.found_in_notebooks()
+        }
+        rows = [
+            claim
+            for claim in claims.load_ledger().values()
+            if claim.verdict == claims.CORRECTED
+        ]
         if not rows:
-            return [nodes.paragraph(text="No printed formula has been corrected so far.")]
-        return _table(self, ["Where", "As printed", "Corrected", "Shown in"], [
-            [f"{c.cited}<br>`{c.id}`", c.statement, c.corrected, self._link(found.get(c.id))] for c in rows
-        ], [claim.verdict for claim in rows])
+            return [
+                nodes.paragraph(text="No printed formula has been corrected so far.")
+            ]
+        return _table(
+            self,
+            ["Where", "As printed", "Corrected", "Shown in"],
+            [
+                [
+                    f"{c.cited}<br>`{c.id}`",
+                    c.statement,
+                    c.corrected,
+                    self._link(found.get(c.id)),
+                ]
+                for c in rows
+            ],
+            [claim.verdict for claim in rows],
+        )
 
 
 class LedgerProgress(_LedgerDirective):
@@ -90,14 +124,30 @@ class LedgerProgress(_LedgerDirective):
         ledger = claims.load_ledger().values()
         rows = []
         for source, title in claims.SOURCES.items():
-            verdicts = Counter(claim.verdict for claim in ledger if claim.source == source)
-            total, settled = verdicts.total(), verdicts.total() - verdicts[claims.PENDING]
+            verdicts = Counter(
+                claim.verdict for claim in ledger if claim.source == source
+            )
+            total, settled = (
+                verdicts.total(),
+                verdicts.total() - verdicts[claims.PENDING],
+            )
             label = f"{title}: {settled} of {total} settled"
             # A maximum of 0 is not valid HTML.
             bar = f'<progress max="{total or 1}" value="{settled}" aria-label="{label}"></progress>'
-            counts = (str(verdicts[verdict]) for verdict in claims.VERDICTS if verdict != claims.PENDING)
+            counts = (
+                str(verdicts[verdict])
+                for verdict in claims.VERDICTS
+                if verdict != claims.PENDING
+            )
             rows.append([title, f"{bar} {settled} of {total}", *counts])
-        head = ["Source", "Settled", "Hold", "Corrected", "Under assumptions", "Not reproduced"]
+        head = [
+            "Source",
+            "Settled",
+            "Hold",
+            "Corrected",
+            "Under assumptions",
+            "Not reproduced",
+        ]
         return _table(self, head, rows, [""] * len(rows))
 
 
@@ -117,7 +167,10 @@ def _badge(claim: claims.Claim) -> str:
 
 
 def _table(
-    directive: _LedgerDirective, head: list[str], rows: list[list[str]], verdicts: list[str]
+    directive: _LedgerDirective,
+    head: list[str],
+    rows: list[list[str]],
+    verdicts: list[str],
 ) -> list[nodes.Node]:
     """A table whose cells are parsed as Markdown, so that mathematics and links work in them."""
     table = nodes.table(classes=["bn-ledger"])
@@ -126,7 +179,9 @@ def _table(
     group.extend(nodes.colspec(colwidth=1) for _ in head)
     group += nodes.thead("", _row(directive, head, "head"))
     kinds = [BADGES.get(verdict, "progress") for verdict in verdicts]
-    group += nodes.tbody("", *(_row(directive, row, kind) for row, kind in zip(rows, kinds, strict=True)))
+    group += nodes.tbody(
+        "", *(_row(directive, row, kind) for row, kind in zip(rows, kinds, strict=True))
+    )
     return [nodes.container("", table, classes=["bn-scroll"])]
 
 

@@ -17,8 +17,13 @@ class Agreement:
     def __repr__(self) -> str:
         """Plain text, which nbval compares."""
         width = max(len(name) for name, _, _ in self.rows)
-        lines = [f"largest difference from {self.reference}, relative to its largest entry:"]
-        lines += [f"  {name:<{width}}  {shape!s:<14} < {bound:.0e}" for name, shape, bound in self.rows]
+        lines = [
+            f"largest difference from {self.reference}, relative to its largest entry:"
+        ]
+        lines += [
+            f"  {name:<{width}}  {shape!s:<14} < {bound:.0e}"
+            for name, shape, bound in self.rows
+        ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -35,7 +40,11 @@ class Agreement:
 
 
 def compare(
-    reference: str, expected: np.ndarray, others: Mapping[str, np.ndarray], *, bound: float
+    reference: str,
+    expected: np.ndarray,
+    others: Mapping[str, np.ndarray],
+    *,
+    bound: float,
 ) -> Agreement:
     """Compare each of `others` with `expected`, relative to its largest entry.
 
@@ -46,7 +55,9 @@ def compare(
         ValueError: there is nothing to compare, or the bound is not positive and finite.
     """
     if not others or np.size(expected) == 0:
-        raise ValueError("there is nothing to compare; pass at least one other result and a non-empty array")
+        raise ValueError(
+            "there is nothing to compare; pass at least one other result and a non-empty array"
+        )
     if not 0 < bound < np.inf:
         raise ValueError(f"the bound must be positive and finite, got {bound}")
     expected = np.asarray(expected)
@@ -57,7 +68,9 @@ def compare(
     for name, value in others.items():
         value = np.asarray(value)
         if value.shape != expected.shape:
-            raise AssertionError(f"{name} has shape {value.shape}, {reference} has {expected.shape}")
+            raise AssertionError(
+                f"{name} has shape {value.shape}, {reference} has {expected.shape}"
+            )
         difference = float(np.abs(value - expected).max()) / scale
         if not difference < bound:  # also catches NaN
             by = f"{difference:.3g}, allowed is {bound:.0e}"

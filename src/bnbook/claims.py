@@ -72,11 +72,20 @@ class Interval:
 
     def __post_init__(self):
         """Refuse an interval that could support anything."""
-        if not self.low <= self.estimate <= self.high or not np.isfinite([self.low, self.high]).all():
+        if (
+            not self.low <= self.estimate <= self.high
+            or not np.isfinite([self.low, self.high]).all()
+        ):
             got = f"{self.low}, {self.estimate}, {self.high}"
-            raise LedgerError(f"an interval needs finite low ≤ estimate ≤ high, got {got}")
-        if not self.claim_low <= self.claim_high or (self.claim_low == -np.inf and self.claim_high == np.inf):
-            raise LedgerError("an interval needs the claimed values: give claim_low, claim_high or both")
+            raise LedgerError(
+                f"an interval needs finite low ≤ estimate ≤ high, got {got}"
+            )
+        if not self.claim_low <= self.claim_high or (
+            self.claim_low == -np.inf and self.claim_high == np.inf
+        ):
+            raise LedgerError(
+                "an interval needs the claimed values: give claim_low, claim_high or both"
+            )
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -86,7 +95,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         """Compare the keys before they become a dictionary."""
         keys = [key.value for key, _ in node.value]
         if doubled := {str(key) for key in keys if keys.count(key) > 1}:
-            raise LedgerError(f"{', '.join(sorted(doubled))} is given twice{node.start_mark}")
+            raise LedgerError(
+                f"{', '.join(sorted(doubled))} is given twice{node.start_mark}"
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -108,23 +119,44 @@ def load_ledger(path: Path | None = None) -> dict[str, Claim]:
     except yaml.YAMLError as error:
         raise LedgerError(f"the ledger is not valid YAML: {error}") from error
     if not isinstance(entries, list):
-        raise LedgerError(f"the ledger must be a list of entries, got {type(entries).__name__}")
+        raise LedgerError(
+            f"the ledger must be a list of entries, got {type(entries).__name__}"
+        )
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) != set(names):
-            raise LedgerError(f"an entry must have exactly the keys {names}, got {entry!r:.200}")
+            raise LedgerError(
+                f"an entry must have exactly the keys {names}, got {entry!r:.200}"
+            )
         claim = Claim(**entry)
-        if not isinstance(claim.id, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", claim.id):
-            raise LedgerError(f"an id is lower-case words and numbers joined by hyphens, got {claim.id!r}")
+        if not isinstance(claim.id, str) or not re.fullmatch(
+            r"[a-z0-9]+(-[a-z0-9]+)*", claim.id
+        ):
+            raise LedgerError(
+                f"an id is lower-case words and numbers joined by hyphens, got {claim.id!r}"
+            )
         if claim.id in claims:
             raise LedgerError(f"{claim.id} is in the ledger twice")
-        for name, allowed in (("source", tuple(SOURCES)), ("kind", KINDS), ("verdict", VERDICTS)):
+        for name, allowed in (
+            ("source", tuple(SOURCES)),
+            ("kind", KINDS),
+            ("verdict", VERDICTS),
+        ):
             if (value := getattr(claim, name)) not in allowed:
-                raise LedgerError(f"{claim.id}: {name} must be one of {allowed}, got {value!r}")
+                raise LedgerError(
+                    f"{claim.id}: {name} must be one of {allowed}, got {value!r}"
+                )
         for name in ("where", "statement", "chapter"):
-            if not isinstance(getattr(claim, name), str) or not getattr(claim, name).strip():
+            if (
+                not isinstance(getattr(claim, name), str)
+                or not getattr(claim, name).strip()
+            ):
                 raise LedgerError(f"{claim.id}: {name} is empty")
-        if claim.corrected is not None and not (isinstance(claim.corrected, str) and claim.corrected.strip()):
-            raise LedgerError(f"{claim.id}: corrected must be null or a text, got {claim.corrected!r}")
+        if claim.corrected is not None and not (
+            isinstance(claim.corrected, str) and claim.corrected.strip()
+        ):
+            raise LedgerError(
+                f"{claim.id}: corrected must be null or a text, got {claim.corrected!r}"
+            )
         if claim.verdict == CORRECTED and claim.corrected is None:
             raise LedgerError(f"{claim.id} is corrected: give the corrected form")
         claims[claim.id] = claim
@@ -142,7 +174,9 @@ class Settlement:
     def __repr__(self) -> str:
         """Plain text, which nbval compares."""
         lines = [f"[{self.claim.id}] {self.claim.cited}: {self.verdict}"]
-        return "\n".join(lines + [f"  {what}: {'; '.join(found)}" for what, found in self.evidence])
+        return "\n".join(
+            lines + [f"  {what}: {'; '.join(found)}" for what, found in self.evidence]
+        )
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         evidence = [[what, list(found)] for what, found in self.evidence]
@@ -154,13 +188,21 @@ class Settlement:
 
     def _card(self) -> str:
         claim = self.claim
-        kind = "assumption" if self.verdict == ASSUMING else self.verdict.replace(" ", "-")
+        kind = (
+            "assumption" if self.verdict == ASSUMING else self.verdict.replace(" ", "-")
+        )
         rows = [("Claim", (claim.statement,))]
         if claim.corrected:
-            rows.append(("Corrected" if self.verdict == CORRECTED else "Note", (claim.corrected,)))
+            rows.append(
+                (
+                    "Corrected" if self.verdict == CORRECTED else "Note",
+                    (claim.corrected,),
+                )
+            )
         rows += [(what[:1].upper() + what[1:], found) for what, found in self.evidence]
         body = "".join(
-            f"<dt>{_math_html(what)}</dt>" + "".join(f"<dd>{_math_html(text)}</dd>" for text in texts)
+            f"<dt>{_math_html(what)}</dt>"
+            + "".join(f"<dd>{_math_html(text)}</dd>" for text in texts)
             for what, texts in rows
         )
         return (
@@ -177,7 +219,9 @@ def _math_html(markdown: str) -> str:
     for position, part in enumerate(parts):
         text = html.escape(part)
         if position % 2:
-            parts[position] = rf'<span class="math notranslate nohighlight">\({text}\)</span>'
+            parts[position] = (
+                rf'<span class="math notranslate nohighlight">\({text}\)</span>'
+            )
         else:
             parts[position] = re.sub(r"`(.+?)`", r"<code>\1</code>", text)
     return "".join(parts)
@@ -224,27 +268,40 @@ def settle(
             floats or a decided boolean, a measurement an Interval).
     """
     if not 0 <= tolerance < np.inf:
-        raise LedgerError(f"{claim_id}: the tolerance must be finite and not negative, got {tolerance}")
+        raise LedgerError(
+            f"{claim_id}: the tolerance must be finite and not negative, got {tolerance}"
+        )
     ledger = load_ledger()
     if claim_id not in ledger:
-        raise LedgerError(f"no claim {claim_id!r} in the ledger; add it to book/claims.yml first")
+        raise LedgerError(
+            f"no claim {claim_id!r} in the ledger; add it to book/claims.yml first"
+        )
     claim = ledger[claim_id]
     if corrected is not None and assuming:
-        raise LedgerError(f"{claim_id}: give either a corrected form or assumptions, not both")
+        raise LedgerError(
+            f"{claim_id}: give either a corrected form or assumptions, not both"
+        )
     trials = [("as printed", printed)]
     if corrected is not None:
         trials.append(("corrected form", corrected))
-    trials += [(f"assuming {name}", evidence) for name, evidence in (assuming or {}).items()]
+    trials += [
+        (f"assuming {name}", evidence) for name, evidence in (assuming or {}).items()
+    ]
     judged = [(what, *_judge(claim, evidence, tolerance)) for what, evidence in trials]
 
-    printed_holds, others_hold = judged[0][1], len(judged) > 1 and all(holds for _, holds, _ in judged[1:])
+    printed_holds, others_hold = (
+        judged[0][1],
+        len(judged) > 1 and all(holds for _, holds, _ in judged[1:]),
+    )
     if printed_holds:
         verdict = HOLDS
     elif others_hold:
         verdict = CORRECTED if corrected is not None else ASSUMING
     else:
         verdict = NOT_REPRODUCED
-    settlement = Settlement(claim, verdict, tuple((what, words) for what, _, words in judged))
+    settlement = Settlement(
+        claim, verdict, tuple((what, words) for what, _, words in judged)
+    )
     if verdict != claim.verdict:
         raise LedgerError(
             f"{claim_id}: the evidence says {verdict!r} and the ledger says {claim.verdict!r}.\n"
@@ -258,26 +315,42 @@ def _judge(claim: Claim, evidence, tolerance: float) -> tuple[bool, tuple[str, .
     if isinstance(evidence, Mapping):
         named = list(evidence.items())
     else:
-        named = [("", item) for item in (evidence if isinstance(evidence, list | tuple) else [evidence])]
+        named = [
+            ("", item)
+            for item in (evidence if isinstance(evidence, list | tuple) else [evidence])
+        ]
     if not named:
-        raise LedgerError(f"{claim.id}: the evidence is empty; pass what the cell computed")
+        raise LedgerError(
+            f"{claim.id}: the evidence is empty; pass what the cell computed"
+        )
     judged = [(name, *_judge_one(claim, item, tolerance)) for name, item in named]
     words = [f"{name}: {text}" if name else text for name, _, text in judged]
-    return all(holds for _, holds, _ in judged), tuple(dict.fromkeys(words))  # without repetitions
+    return all(holds for _, holds, _ in judged), tuple(
+        dict.fromkeys(words)
+    )  # without repetitions
 
 
 def _judge_one(claim: Claim, item, tolerance: float) -> tuple[bool, str]:
     if claim.kind == "measured" and not isinstance(item, Interval):
         got = type(item).__name__
-        raise LedgerError(f"{claim.id} is a measurement: settle it with an Interval, got {got}")
+        raise LedgerError(
+            f"{claim.id} is a measurement: settle it with an Interval, got {got}"
+        )
     if isinstance(item, bool | np.bool_ | sp.logic.boolalg.BooleanAtom):
         return bool(item), "yes" if item else "no"
-    if claim.kind == "numeric" and isinstance(item, sp.Expr) and item.is_number and item.has(sp.Float):
+    if (
+        claim.kind == "numeric"
+        and isinstance(item, sp.Expr)
+        and item.is_number
+        and item.has(sp.Float)
+    ):
         item = complex(item)
     if isinstance(item, sp.Basic | sp.MatrixBase):
         return _judge_symbolic(claim, item)
     if claim.kind == "proof":
-        raise LedgerError(f"{claim.id} is a proof: settle it with SymPy, got {type(item).__name__}")
+        raise LedgerError(
+            f"{claim.id} is a proof: settle it with SymPy, got {type(item).__name__}"
+        )
     if isinstance(item, Interval):
         holds = bool(item.claim_low <= item.low and item.high <= item.claim_high)
         words = f"measured {item.estimate:.3g}, interval {item.low:.3g} to {item.high:.3g}; claimed "
@@ -291,33 +364,51 @@ def _judge_one(claim: Claim, item, tolerance: float) -> tuple[bool, str]:
 
 def _judge_symbolic(claim: Claim, item: sp.Basic | sp.MatrixBase) -> tuple[bool, str]:
     entries = list(item) if isinstance(item, sp.MatrixBase) else [item]
-    if not entries or not all(isinstance(e, sp.Expr) and not isinstance(e, sp.MatrixExpr) for e in entries):
+    if not entries or not all(
+        isinstance(e, sp.Expr) and not isinstance(e, sp.MatrixExpr) for e in entries
+    ):
         raise LedgerError(
             f"{claim.id}: {item!r:.200} is neither decided nor a residual; pass lhs - rhs or is_zero(…)"
         )
     for entry in entries:
         if entry.has(sp.Float, sp.nan, sp.zoo) or entry.is_infinite:
-            raise LedgerError(f"{claim.id}: a symbolic residual must be exact and finite, got {entry!r:.200}")
+            raise LedgerError(
+                f"{claim.id}: a symbolic residual must be exact and finite, got {entry!r:.200}"
+            )
     nonzero = [entry for entry in entries if entry != 0]
     if any(entry.equals(0) for entry in nonzero):
         # An identity that was not simplified must not convict its source.
-        raise LedgerError(f"{claim.id}: the residual is 0 but not in normal form; simplify it first")
-    return not nonzero, "the residual is not 0" if nonzero else "the residual is 0 identically"
+        raise LedgerError(
+            f"{claim.id}: the residual is 0 but not in normal form; simplify it first"
+        )
+    return (
+        not nonzero,
+        "the residual is not 0" if nonzero else "the residual is 0 identically",
+    )
 
 
 def _judge_residuals(claim: Claim, item, tolerance: float) -> tuple[bool, str]:
     try:
         residuals = np.asarray(item)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise LedgerError(f"{claim.id}: residuals must be numbers, got {item!r:.200}") from error
+        raise LedgerError(
+            f"{claim.id}: residuals must be numbers, got {item!r:.200}"
+        ) from error
     if residuals.dtype == bool:
-        raise LedgerError(f"{claim.id}: an array of booleans is no residual; pass its .all()")
+        raise LedgerError(
+            f"{claim.id}: an array of booleans is no residual; pass its .all()"
+        )
     if residuals.dtype.kind not in "iufc":
         raise LedgerError(f"{claim.id}: residuals must be numbers, got {item!r:.200}")
     residuals = np.abs(residuals)
     if residuals.size == 0 or not np.isfinite(residuals).all():
-        raise LedgerError(f"{claim.id}: residuals must be finite and at least one, got {item!r:.200}")
-    largest, count = residuals.max(), f"{residuals.size} value{'s' if residuals.size > 1 else ''}"
+        raise LedgerError(
+            f"{claim.id}: residuals must be finite and at least one, got {item!r:.200}"
+        )
+    largest, count = (
+        residuals.max(),
+        f"{residuals.size} value{'s' if residuals.size > 1 else ''}",
+    )
     if largest <= tolerance:
         # The size of a rounding error depends on the machine, so the card states only the bound that holds.
         return True, f"largest residual of {count} is within {tolerance:.0e}"
@@ -348,8 +439,14 @@ def found_in_notebooks(book: Path | None = None) -> list[Found]:
             for output in cell.get("outputs", []):
                 record = output.get("data", {}).get(MIME)
                 if record:
-                    evidence = tuple((what, tuple(words)) for what, words in record["evidence"])
-                    found.append(Found(record["id"], chapter, record["verdict"], evidence, number))
+                    evidence = tuple(
+                        (what, tuple(words)) for what, words in record["evidence"]
+                    )
+                    found.append(
+                        Found(
+                            record["id"], chapter, record["verdict"], evidence, number
+                        )
+                    )
     return found
 
 
@@ -361,18 +458,28 @@ def disagreements(ledger: Mapping[str, Claim], found: Iterable[Found]) -> list[s
     for claim_id, settlements in by_id.items():
         chapters = [settlement.chapter for settlement in settlements]
         if claim_id not in ledger:
-            problems.append(f"{claim_id} is settled in {chapters[0]} but is not in the ledger")
+            problems.append(
+                f"{claim_id} is settled in {chapters[0]} but is not in the ledger"
+            )
             continue
         claim = ledger[claim_id]
         if len(settlements) > 1:
-            problems.append(f"{claim_id} is settled {len(settlements)} times: {', '.join(chapters)}")
+            problems.append(
+                f"{claim_id} is settled {len(settlements)} times: {', '.join(chapters)}"
+            )
         for one in settlements:
             if one.verdict != claim.verdict:
-                verdicts = f"{one.chapter} says {one.verdict!r}, the ledger {claim.verdict!r}"
+                verdicts = (
+                    f"{one.chapter} says {one.verdict!r}, the ledger {claim.verdict!r}"
+                )
                 problems.append(f"{claim_id}: {verdicts}")
             if one.chapter != claim.chapter:
-                problems.append(f"{claim_id} is settled in {one.chapter}, the ledger says {claim.chapter}")
+                problems.append(
+                    f"{claim_id} is settled in {one.chapter}, the ledger says {claim.chapter}"
+                )
     for claim in ledger.values():
         if claim.verdict != PENDING and claim.id not in by_id:
-            problems.append(f"{claim.id}: the ledger says {claim.verdict!r} and no notebook settles it")
+            problems.append(
+                f"{claim.id}: the ledger says {claim.verdict!r} and no notebook settles it"
+            )
     return problems

@@ -47,7 +47,12 @@ def summary(picture: Figure) -> str:
     for number, axes in enumerate(panels, start=1):
         described = list(_describe(axes))
         if described:
-            title = axes.get_title(loc="left") or axes.get_title() or axes.get_ylabel() or f"panel {number}"
+            title = (
+                axes.get_title(loc="left")
+                or axes.get_title()
+                or axes.get_ylabel()
+                or f"panel {number}"
+            )
             lines.append(f"{title}:")
             lines.extend(f"  {line}" for line in described)
     if not lines:
@@ -70,15 +75,26 @@ def _describe(axes: Axes) -> Iterator[str]:
             yield _errorbars(container)
         elif isinstance(container, StemContainer):
             x, y = container.markerline.get_data(orig=False)
-            yield _series(container.get_label(), "stems", y, x=x) + _offset(container.baseline.get_ydata())
+            yield _series(container.get_label(), "stems", y, x=x) + _offset(
+                container.baseline.get_ydata()
+            )
         else:
             continue
         described.update(id(child) for child in container.get_children())
-    artists = [*axes.lines, *axes.patches, *axes.collections, *axes.images, *axes.tables, *axes.artists]
+    artists = [
+        *axes.lines,
+        *axes.patches,
+        *axes.collections,
+        *axes.images,
+        *axes.tables,
+        *axes.artists,
+    ]
     for artist in artists:
         if id(artist) in described:
             continue
-        describe = next(describe for kinds, describe in _DESCRIPTIONS if isinstance(artist, kinds))
+        describe = next(
+            describe for kinds, describe in _DESCRIPTIONS if isinstance(artist, kinds)
+        )
         if text := describe(artist, axes):
             yield text
 
@@ -89,25 +105,37 @@ def _bars(container: BarContainer) -> str:
 
     if container.orientation == "horizontal":
         middle = each("y") + each("height") / 2
-        return _series(container.get_label(), "horizontal bars", each("width"), y=middle) + _offset(each("x"))
+        return _series(
+            container.get_label(), "horizontal bars", each("width"), y=middle
+        ) + _offset(each("x"))
     middle = each("x") + each("width") / 2
-    return _series(container.get_label(), "bars", each("height"), x=middle) + _offset(each("y"))
+    return _series(container.get_label(), "bars", each("height"), x=middle) + _offset(
+        each("y")
+    )
 
 
 def _errorbars(container: ErrorbarContainer) -> str:
     points, _, bars = container
     if points is None:  # drawn without markers, as over a bar chart
-        parts = [f"{_name(container.get_label(), 'error bars')}: n={len(bars[0].get_segments())}"]
+        parts = [
+            f"{_name(container.get_label(), 'error bars')}: n={len(bars[0].get_segments())}"
+        ]
     else:
         x, y = points.get_data(orig=False)
         parts = [_series(container.get_label(), "points with bars", y, x=x)]
     directions = ["x"] * container.has_xerr + ["y"] * container.has_yerr
     for direction, collection in zip(directions, bars, strict=True):
-        ends = [segment[:, "xy".index(direction)] for segment in collection.get_segments() if len(segment)]
+        ends = [
+            segment[:, "xy".index(direction)]
+            for segment in collection.get_segments()
+            if len(segment)
+        ]
         if ends:
             low, high = np.array([(end.min(), end.max()) for end in ends]).T
             first, last = (f"{_number(low[i])} to {_number(high[i])}" for i in (0, -1))
-            parts.append(f"{direction} bars first {first}, last {last}, lengths {_range(high - low)}")
+            parts.append(
+                f"{direction} bars first {first}, last {last}, lengths {_range(high - low)}"
+            )
     return "; ".join(parts)
 
 
@@ -115,7 +143,9 @@ def _line(line: Line2D, axes: Axes) -> str:
     label = line.get_label()
     if isinstance(line, AxLine):
         at, slope, other = line.get_xy1(), line.get_slope(), line.get_xy2()
-        end = f"slope {_number(slope)}" if other is None else f"through {_numbers(other)}"
+        end = (
+            f"slope {_number(slope)}" if other is None else f"through {_numbers(other)}"
+        )
         return f"{_name(label, 'straight line')}: through {_numbers(at)}, {end}"
     if hasattr(line, "get_data_3d"):
         x, y, z = line.get_data_3d()
@@ -142,7 +172,11 @@ def _steps(steps: StepPatch, axes: Axes) -> str:
 def _shape(patch: Patch, axes: Axes) -> str:
     box = patch.get_path().get_extents(patch.get_patch_transform())
     in_data = patch.get_data_transform().contains_branch_seperately(axes.transData)
-    sides = [f"{name} {_range(box.get_points()[:, i])}" for i, name in enumerate("xy") if in_data[i]]
+    sides = [
+        f"{name} {_range(box.get_points()[:, i])}"
+        for i, name in enumerate("xy")
+        if in_data[i]
+    ]
     return f"{_name(patch.get_label(), 'shape')}: {', '.join(sides)}" if sides else ""
 
 
@@ -159,7 +193,9 @@ def _contours(contours: ContourSet, axes: Axes) -> str:
     text += f", drawn from values {_range([contours.zmin, contours.zmax])}"
     if axes.name == "3d":
         return text
-    vertices = np.concatenate([np.empty((0, 2)), *(path.vertices for path in contours.get_paths())])
+    vertices = np.concatenate(
+        [np.empty((0, 2)), *(path.vertices for path in contours.get_paths())]
+    )
     return text + _ranges({"x": vertices[:, 0], "y": vertices[:, 1]})
 
 
@@ -169,13 +205,21 @@ def _image(image: AxesImage, axes: Axes) -> str:
 
 def _mesh(mesh: QuadMesh, axes: Axes) -> str:
     corners = mesh.get_coordinates()
-    sides = ", ".join(f"{name} {_range(corners[..., i])}" for i, name in enumerate("xy"))
+    sides = ", ".join(
+        f"{name} {_range(corners[..., i])}" for i, name in enumerate("xy")
+    )
     return f"{_grid(mesh.get_label(), 'mesh', mesh.get_array())}; {sides}"
 
 
 def _arrows(arrows: Quiver, axes: Axes) -> str:
     u, v = (np.where(arrows.Umask, np.nan, part) for part in (arrows.U, arrows.V))
-    parts = {"x": arrows.X, "y": arrows.Y, "along x": u, "along y": v, "length": np.hypot(u, v)}
+    parts = {
+        "x": arrows.X,
+        "y": arrows.Y,
+        "along x": u,
+        "along y": v,
+        "length": np.hypot(u, v),
+    }
     return f"{_name(arrows.get_label(), 'arrows')}: n={arrows.N}" + _ranges(parts)
 
 
@@ -195,7 +239,11 @@ def _solid(item: Collection | Patch3D, axes: Axes) -> str:
     # Matplotlib projects 3-D artists when it draws them, and keeps what they show in private attributes.
     if isinstance(item, Path3DCollection | Patch3DCollection):
         x, y, z = (_floats(values) for values in item._offsets3d)
-        return _series(item.get_label(), "points", z, x=x, y=y) + _colours(item) if len(z) else ""
+        return (
+            _series(item.get_label(), "points", z, x=x, y=y) + _colours(item)
+            if len(z)
+            else ""
+        )
     if isinstance(item, Poly3DCollection):
         unused = np.broadcast_to(item._invalid_vertices, item._faces.shape[:2])
         return _cloud(item, "surface", np.where(unused[..., None], np.nan, item._faces))
@@ -219,7 +267,14 @@ _DESCRIPTIONS = (
     # The first kind that fits describes an artist, so special kinds stand before general ones.
     (Line2D, _line),
     (FancyArrowPatch, _annotation),
-    (Patch3D | Path3DCollection | Patch3DCollection | Poly3DCollection | Line3DCollection, _solid),
+    (
+        Patch3D
+        | Path3DCollection
+        | Patch3DCollection
+        | Poly3DCollection
+        | Line3DCollection,
+        _solid,
+    ),
     (StepPatch, _steps),
     (Patch, _shape),
     (PathCollection, _points),
@@ -253,7 +308,11 @@ def _series(label: object, kind: str, values, **at) -> str:
 
 def _grid(label: object, kind: str, array) -> str:
     values = _floats(array)
-    ends = f"first {_number(values.flat[0])}, last {_number(values.flat[-1])}" if values.size else "empty"
+    ends = (
+        f"first {_number(values.flat[0])}, last {_number(values.flat[-1])}"
+        if values.size
+        else "empty"
+    )
     return f"{_name(label, kind)}: {' × '.join(map(str, values.shape))}, {ends}, {_range(values)}"
 
 
@@ -284,7 +343,11 @@ def _ranges(parts: Mapping[str, object]) -> str:
 def _range(values) -> str:
     finite = _floats(values)
     finite = finite[np.isfinite(finite)]
-    return f"min {_number(finite.min())}, max {_number(finite.max())}" if finite.size else "no finite value"
+    return (
+        f"min {_number(finite.min())}, max {_number(finite.max())}"
+        if finite.size
+        else "no finite value"
+    )
 
 
 def _floats(values) -> np.ndarray:

@@ -38,7 +38,10 @@ _STYLE = {
     "savefig.transparent": False,
     "axes.facecolor": "white",
     "axes.prop_cycle": mpl.cycler(
-        color=[COLORS[c] for c in ("blue", "vermillion", "green", "purple", "sky", "orange", "black")]
+        color=[
+            COLORS[c]
+            for c in ("blue", "vermillion", "green", "purple", "sky", "orange", "black")
+        ]
     ),
     "figure.figsize": (7.0, 3.2),
     "figure.constrained_layout.use": True,
@@ -58,7 +61,9 @@ _DPI = 200
 _SCREEN_DPI = 100  # twice as many pixels as the page shows, for sharp screens
 
 
-def figure(rows: int = 1, columns: int = 1, **options) -> tuple[Figure, Axes | np.ndarray]:
+def figure(
+    rows: int = 1, columns: int = 1, **options
+) -> tuple[Figure, Axes | np.ndarray]:
     """Make a figure in the book's style; `options` go to `Figure.subplots` except `figsize` and `projection`.
 
     Returns:
@@ -68,7 +73,9 @@ def figure(rows: int = 1, columns: int = 1, **options) -> tuple[Figure, Axes | n
     projection = options.pop("projection", None)
     with mpl.rc_context(_STYLE):
         picture = Figure(figsize=size)
-        axes = picture.subplots(rows, columns, subplot_kw={"projection": projection}, **options)
+        axes = picture.subplots(
+            rows, columns, subplot_kw={"projection": projection}, **options
+        )
     return picture, axes
 
 
@@ -85,7 +92,9 @@ def show(picture: Figure, *, caption: str, alt: str) -> None:
     """
     for name, text in (("caption", caption), ("alt", alt)):
         if not text.strip():
-            raise ValueError(f"{name} is empty; say in a sentence what the figure shows")
+            raise ValueError(
+                f"{name} is empty; say in a sentence what the figure shows"
+            )
     facts = summary(picture)
     buffer = io.BytesIO()
     with mpl.rc_context(_STYLE):
@@ -124,23 +133,44 @@ def draw_graph(
     """
     edges, highlight = list(edges), set(highlight)
     for start, end in highlight.difference(edges):
-        raise ValueError(f"highlight names {start} → {end}, which is not an edge; add it to edges")
+        raise ValueError(
+            f"highlight names {start} → {end}, which is not an edge; add it to edges"
+        )
     for start, end in edges:
         if not {start, end} <= set(positions):
-            raise ValueError(f"edge {start} → {end} names a node without a position; add it to positions")
+            raise ValueError(
+                f"edge {start} → {end} names a node without a position; add it to positions"
+            )
         thick = (start, end) in highlight
         color = COLORS["vermillion"] if thick else COLORS["grey"]
         (x0, y0), (x1, y1) = positions[start], positions[end]
         label = f"{start} → {end}" + (" (highlighted)" if thick else "")
         axes.plot([x0, x1], [y0, y1], alpha=0, label=label)
-        axes.annotate("", (x1, y1), (x0, y0), arrowprops={
-            "arrowstyle": "-|>", "color": color, "linewidth": 2.4 if thick else 1.1,
-            "shrinkA": 17, "shrinkB": 17,
-        })
+        axes.annotate(
+            "",
+            (x1, y1),
+            (x0, y0),
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": color,
+                "linewidth": 2.4 if thick else 1.1,
+                "shrinkA": 17,
+                "shrinkB": 17,
+            },
+        )
     for name, (x, y) in positions.items():
-        axes.annotate(name, (x, y), ha="center", va="center", fontsize=12, bbox={
-            "boxstyle": "round,pad=0.35", "facecolor": "#F3F6FA",
-            "edgecolor": COLORS["black"], "linewidth": 0.9,
-        })
+        axes.annotate(
+            name,
+            (x, y),
+            ha="center",
+            va="center",
+            fontsize=12,
+            bbox={
+                "boxstyle": "round,pad=0.35",
+                "facecolor": "#F3F6FA",
+                "edgecolor": COLORS["black"],
+                "linewidth": 0.9,
+            },
+        )
     axes.margins(0.12)
     axes.axis("off")

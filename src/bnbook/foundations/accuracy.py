@@ -20,6 +20,9 @@ from bnbook.validation import (
 )
 
 
+_BITS = 1200  # after the point: more than any product of floats here needs
+
+
 def spread_one(mean: float, *, count: int, features: int, seed: int) -> np.ndarray:
     """Uniformly distributed values with standard deviation 1 around `mean`, in float64.
 
@@ -153,8 +156,8 @@ def _root(value: Fraction) -> Fraction:
 
 def normalization_error(
     y: np.ndarray, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, *, eps: float
-) -> float:
-    """Largest |y − exact| over all entries, where exact is γ (x − μ)/√(σ² + ε) + β of x as it is stored.
+) -> np.ndarray:
+    """|y − exact|, where exact is γ (x − μ)/√(σ² + ε) + β of x as it is stored, to some 70 digits.
 
     Args:
         y: computed output, (M, D).
@@ -162,6 +165,9 @@ def normalization_error(
         gamma: scale γ, (D,).
         beta: shift β, (D,).
         eps: ε ≥ 0.
+
+    Returns:
+        Absolute errors, (M, D), float64.
 
     Raises:
         TypeError: an argument is not a floating-point array of at most 64 bits.
@@ -175,13 +181,25 @@ def normalization_error(
     require_shape("y", y, x.shape, "the shape of x")
     for name, value in (("gamma", gamma), ("beta", beta)):
         require_shape(name, value, x.shape[1:], "one number for each column of x")
-    worst = Fraction(0)
+    errors = np.empty(x.shape)
     for feature in range(x.shape[1]):
         mean, var = exact_moments(x[:, feature])
         if var + Fraction(eps) == 0:
             raise ValueError(f"feature {feature} is constant and eps is 0; pass a positive eps")
         slope = Fraction(gamma[feature]) / _root(var + Fraction(eps))
-        shift = Fraction(beta[feature])
-        for value, output in zip(x[:, feature].tolist(), y[:, feature].tolist(), strict=True):
-            worst = max(worst, abs(Fraction(output) - slope * (Fraction(value) - mean) - shift))
-    return float(worst)
+        intercept = Fraction(beta[feature]) - slope * mean
+        errors[:, feature] = _line_error(y[:, feature], x[:, feature], slope, intercept)
+    return errors
+
+
+def _line_error(y: np.ndarray, x: np.ndarray, slope: Fraction, intercept: Fraction) -> list[float]:
+    """|y − slope · x − intercept|, in fixed-point arithmetic."""
+    integers, scale = _integers(x)
+    slope_, intercept_ = (
+        (value.numerator << _BITS) // value.denominator for value in (slope / scale, intercept)
+    )
+    ratios = (value.as_integer_ratio() for value in y.tolist())
+    return [
+        abs((top << _BITS) // bottom - slope_ * integer - intercept_) / (1 << _BITS)
+        for (top, bottom), integer in zip(ratios, integers, strict=True)
+    ]

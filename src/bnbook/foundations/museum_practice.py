@@ -5,7 +5,7 @@
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -33,18 +33,35 @@ class Layer(nn.Module):
     """
 
     def __init__(
-        self, features: int, *, eps: float = 1e-5, momentum: float = 0.1, dtype: torch.dtype | None = None
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        dtype: torch.dtype | None = None,
     ):
         """Start with γ = 1, β = 0, running mean 0 and running variance 1."""
         super().__init__()
-        if isinstance(features, bool) or not isinstance(features, Integral) or features < 1:
-            raise ValueError(f"features must be a positive integer, got {features!r}; pass the length of axis 1")
+        if (
+            isinstance(features, bool)
+            or not isinstance(features, Integral)
+            or features < 1
+        ):
+            raise ValueError(
+                f"features must be a positive integer, got {features!r}; pass the length of axis 1"
+            )
         if require_eps(eps) == 0:
-            raise ValueError("eps must be positive here, got 0; with ε = 0 a constant feature divides 0 by 0")
+            raise ValueError(
+                "eps must be positive here, got 0; with ε = 0 a constant feature divides 0 by 0"
+            )
         if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must lie in [0, 1], got {momentum}; it is the weight of the newest batch")
+            raise ValueError(
+                f"momentum must lie in [0, 1], got {momentum}; it is the weight of the newest batch"
+            )
         if dtype is not None and not dtype.is_floating_point:
-            raise TypeError(f"dtype must be a floating-point dtype, got {dtype}; use for example torch.float64")
+            raise TypeError(
+                f"dtype must be a floating-point dtype, got {dtype}; use for example torch.float64"
+            )
         self.eps, self.momentum = float(eps), float(momentum)
         self.gamma = nn.Parameter(torch.ones(features, dtype=dtype))
         self.beta = nn.Parameter(torch.zeros(features, dtype=dtype))
@@ -97,7 +114,9 @@ class Layer(nn.Module):
     def _check(self, x: torch.Tensor) -> None:
         require_float_tensor("x", x)
         if x.dtype != self.gamma.dtype:
-            raise TypeError(f"x is {x.dtype} and the layer is {self.gamma.dtype}; convert one of them with .to()")
+            raise TypeError(
+                f"x is {x.dtype} and the layer is {self.gamma.dtype}; convert one of them with .to()"
+            )
         if x.ndim != 2 or x.shape[1] != len(self.gamma):
             raise ValueError(
                 f"x must have shape (M, {len(self.gamma)}), got {tuple(x.shape)}; one example a row, "
@@ -136,7 +155,7 @@ def recompute(model: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> torch.Tens
 
 
 def replicate(layer: nn.Module, count: int) -> list[nn.Module]:
-    """`count` independent layers that start alike."""
+    """`count` ≥ 0 independent layers that start alike."""
     return [copy.deepcopy(layer) for _ in range(count)]
 
 
@@ -145,15 +164,36 @@ def freeze(layer: nn.Module) -> nn.Module:
     return layer.requires_grad_(False).eval()
 
 
-def normalize_padded(layer: nn.Module, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+def normalize_padded(
+    layer: nn.Module, x: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
     """Normalize sequences of different lengths, padded to one: x (N, T, D), lengths (N,).
 
     Only the true positions t < lengths[n] enter the statistics; the output is 0 elsewhere.
+
+    Raises:
+        ValueError: x has no time axis, or lengths are not N numbers from 0 to T.
     """
+    _check_lengths(x, lengths)
     true = torch.arange(x.shape[1]) < lengths[:, None]
     y = torch.zeros_like(x)
     y[true] = layer(x[true])
     return y
+
+
+def _check_lengths(x: torch.Tensor, lengths: torch.Tensor) -> None:
+    if x.ndim != 3:
+        raise ValueError(
+            f"x must have shape (N, T, D), got {tuple(x.shape)}; pad the sequences to one length T"
+        )
+    if (
+        tuple(lengths.shape) != (len(x),)
+        or lengths.min() < 0
+        or lengths.max() > x.shape[1]
+    ):
+        raise ValueError(
+            f"lengths must be {len(x)} numbers from 0 to {x.shape[1]}, one for each sequence, got {lengths.tolist()}"
+        )
 
 
 def synchronize(
@@ -162,17 +202,42 @@ def synchronize(
     """Mean and biased variance of a whole from those of its K parts: (K, D), (K, D), (K,) to (D,), (D,).
 
     Each part counts by its size; the spread between the parts belongs to the variance.
+
+    Raises:
+        ValueError: shapes do not match, or a count is not positive.
     """
-    weight = (counts / counts.sum())[:, None]
+    _check_parts(means, variances, counts)
+    weight = (counts.to(means.dtype) / counts.sum())[:, None]
     mean = (weight * means).sum(0)
     return mean, (weight * (variances + (means - mean) ** 2)).sum(0)
 
 
+def _check_parts(
+    means: torch.Tensor, variances: torch.Tensor, counts: torch.Tensor
+) -> None:
+    if (
+        means.ndim != 2
+        or means.shape != variances.shape
+        or tuple(counts.shape) != (len(means),)
+    ):
+        raise ValueError(
+            "means and variances must have shape (K, D) and counts shape (K,), got "
+            f"{tuple(means.shape)}, {tuple(variances.shape)} and {tuple(counts.shape)}; one row for each part"
+        )
+    if not len(counts) or counts.min() <= 0:
+        raise ValueError(
+            f"counts must be positive, got {counts.tolist()}; leave empty parts out"
+        )
+
+
 def parameter_groups(model: nn.Module, decay: float) -> list[dict]:
-    """Optimizer groups: weight decay for weight matrices, none for γ, β and biases."""
+    """Optimizer groups: weight decay `decay` ≥ 0 for weight matrices, none for γ, β and biases."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 
@@ -196,14 +261,13 @@ class Implementation:
     layer: Callable[..., nn.Module] = Layer
     linear: Callable[[int, int, torch.dtype], nn.Linear] = linear
     evaluate: Callable[[nn.Module, torch.Tensor], torch.Tensor] = evaluate
-    recompute: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor] = recompute
+    recompute: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor] = (
+        recompute
+    )
     replicate: Callable[[nn.Module, int], Sequence[nn.Module]] = replicate
     freeze: Callable[[nn.Module], nn.Module] = freeze
-    normalize_padded: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor] = normalize_padded
+    normalize_padded: Callable[
+        [nn.Module, torch.Tensor, torch.Tensor], torch.Tensor
+    ] = normalize_padded
     synchronize: Callable[..., tuple[torch.Tensor, torch.Tensor]] = synchronize
     parameter_groups: Callable[[nn.Module, float], list[dict]] = parameter_groups
-
-    def decisions(self) -> Iterator[tuple[str, Callable]]:
-        """Yield the name and the function of each decision."""
-        for name in self.__dataclass_fields__:
-            yield name, getattr(self, name)

@@ -164,7 +164,15 @@ def drift_run(
         )
     steps, size = require_count("steps", steps, 1), require_count("size", size, 2)
     depth = require_count("depth", depth, 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on tensors this small, threads only wait for one another
+    try:
+        return _drift_run(alphas, steps, seed, rate, size, depth)
+    finally:
+        torch.set_num_threads(threads)
 
+
+def _drift_run(alphas, steps, seed, rate, size, depth) -> DriftRun:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
