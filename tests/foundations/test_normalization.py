@@ -76,7 +76,7 @@ def test_equals_pytorch(name, eps, dtype, bound):
     st.integers(2, 5),
     st.integers(0, 2**31),
 )
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_group_equals_pytorch_for_any_shape(
     examples, groups, per_group, positions, seed
 ):
@@ -162,7 +162,7 @@ def test_company_matters_to_batch_alone(name):
 
 @ours
 @given(st.integers(0, 2**31))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_moments(name, seed):
     """Mean 0 and mean square v/(v + ε) in every group; RMS keeps its mean."""
     mine, _ = METHODS[name]
@@ -210,8 +210,8 @@ def test_neighbouring_channels_form_a_group():
 def test_shared_statistics_refuses_what_is_no_partition():
     with pytest.raises(ValueError, match="mutual"):
         shared_statistics(lambda x: np.cumsum(x), (4,))
-    with pytest.raises(ValueError, match="overlap"):
-        shared_statistics(lambda x: x + np.roll(x, 1) if x.size > 1 else x, (4,))
+    with pytest.raises(ValueError, match="mutual"):
+        shared_statistics(lambda x: x + np.roll(x, 1), (4,))
     with pytest.raises(ValueError, match="must have entries"):
         shared_statistics(layer_normalize, (0, 3))
 

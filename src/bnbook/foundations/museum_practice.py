@@ -271,3 +271,56 @@ class Implementation:
     ] = normalize_padded
     synchronize: Callable[..., tuple[torch.Tensor, torch.Tensor]] = synchronize
     parameter_groups: Callable[[nn.Module, float], list[dict]] = parameter_groups
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run: the loss before each step, and ‖W‖ of the layer before the normalization."""
+
+    loss: list[float]
+    weight_norm: list[float]
+
+
+def train_network(
+    layer: Callable[..., nn.Module], *, steps: int, rate: float = 0.1, seed: int = 0
+) -> Training:
+    """Fit a small network by gradient descent on one batch of 64 examples.
+
+    The network is linear (5 to 8), normalization, tanh, linear; the target is tanh of a random
+    combination of the inputs plus a little noise. Equal seeds give equal data and equal first weights.
+
+    Args:
+        layer: the normalization, called as layer(features, dtype=…).
+        steps: number of steps, at least 1.
+        rate: learning rate > 0.
+        seed: of the data and the first weights.
+
+    Raises:
+        ValueError: steps < 1 or rate ≤ 0.
+    """
+    if steps < 1 or not rate > 0:
+        raise ValueError(
+            f"steps must be at least 1 and rate positive, got {steps} and {rate}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    x = draw(64, 5)
+    target = torch.tanh(x @ draw(5, 1)) + 0.1 * draw(64, 1)
+    first, last = linear(5, 8, torch.float64), linear(8, 1, torch.float64)
+    with torch.no_grad():
+        first.weight.copy_(draw(8, 5) / 5**0.5)
+        last.weight.copy_(draw(1, 8) / 8**0.5)
+    model = nn.Sequential(first, layer(8, dtype=torch.float64), nn.Tanh(), last).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    losses, norms = [], []
+    for _ in range(steps):
+        loss = (model(x) - target).square().mean()
+        losses.append(loss.item())
+        norms.append(first.weight.norm().item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return Training(losses, norms)

@@ -1,5 +1,4 @@
-"""Normalization as one function of the axes: batch, layer, instance, group and RMS
-norm, and weights.
+"""Normalization as one function of the axes: batch, layer, group and others.
 
 All of them subtract a mean and divide by √(second moment + ε). They differ in which
 entries share these two numbers, and in whether the mean is subtracted at all. Learned
@@ -25,8 +24,7 @@ from bnbook.validation import (
 def normalize(
     x: np.ndarray, axes: int | Sequence[int], *, center: bool = True, eps: float
 ) -> np.ndarray:
-    """Subtract the mean over `axes` and divide by the root mean square of what is left:
-    ẑ.
+    """Subtract the mean over `axes`, then divide by the root mean square over them.
 
     With `center=False` the mean stays, as in RMS normalization: x/√(mean(x²) + ε).
 
@@ -134,8 +132,7 @@ def group_normalize(x: np.ndarray, groups: int, *, eps: float = 1e-5) -> np.ndar
 
 
 def rms_normalize(x: np.ndarray, *, eps: float = 1e-5) -> np.ndarray:
-    """RMS normalization of (N, …): each example over everything in it, without
-    subtracting the mean.
+    """RMS normalization of (N, …): each example over everything in it, not centred.
 
     γ has the shape of an example; there is no β. Errors as for `normalize`.
     Source: Zhang and Sennrich (2019), Eq. (4), which has no ε.
@@ -145,8 +142,7 @@ def rms_normalize(x: np.ndarray, *, eps: float = 1e-5) -> np.ndarray:
 
 
 def standardize_weights(w: np.ndarray, *, eps: float = 1e-5) -> np.ndarray:
-    """Weight standardization of (D, D_in, …): the weights of each output over its
-    inputs and positions.
+    """Weight standardization of (D, D_in, …): each output over all its weights.
 
     The data play no part, so the result is an ordinary weight array. Errors as for
     `normalize`.
@@ -170,15 +166,13 @@ def _require_values(x: np.ndarray, axes: tuple[int, ...], center: bool) -> None:
     if count == 0:
         raise ValueError(
             f"there is nothing to average: axes {axes} of x with shape {x.shape} "
-            "hold no values; "
-            "pass at least two values for each statistic"
+            "hold no values; pass at least two values for each statistic"
         )
     if count == 1 and center:
         raise ValueError(
             f"each statistic would see one value: axes {axes} of x with shape "
-            f"{x.shape} hold a single one, and "
-            "x − mean is 0 whatever the data; average over more axes or pass more "
-            "values"
+            f"{x.shape} hold a single one, and x − mean is 0 whatever the data; "
+            "average over more axes or pass more values"
         )
 
 
@@ -197,8 +191,8 @@ def shared_statistics(
         statistics.
 
     Raises:
-        ValueError: shape has no entries, or the moved entries do not form a partition,
-            so that `method` is not a normalization over groups of entries.
+        ValueError: shape has no entries, or some entry moves another that does not move
+            it, so that `method` does not treat entries in groups.
     """
     x = np.random.default_rng(seed).normal(size=tuple(shape))
     if not x.size:
@@ -212,11 +206,6 @@ def shared_statistics(
         moved[index] += 0.5
         group = method(moved) != before
         if labels[index] < 0:
-            if (labels[group] >= 0).any():
-                raise ValueError(
-                    f"entry {index} moves entries of another group; the groups must "
-                    "not overlap"
-                )
             labels[group] = labels.max() + 1
         if not group[index] or not (group == (labels == labels[index])).all():
             raise ValueError(

@@ -77,6 +77,18 @@ def _total(rows: Rows) -> Rows:
     return total
 
 
+def one_pass_terms(x: Rows) -> tuple[Rows, Rows]:
+    """The two terms E[x²] and E[x]² whose difference is the one-pass variance.
+
+    Args and errors as for `variance_one_pass`; each term has the shape of one row and the dtype of x.
+    """
+    count = _require_rows(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = _total(x) / count
+        mean_square = _total(x * x) / count
+        return _require_finite(mean_square, x), _require_finite(mean * mean, x)
+
+
 def variance_one_pass(x: Rows) -> Rows:
     """The textbook formula σ² = E[x²] − E[x]²; both sums can be formed in one pass.
 
@@ -92,11 +104,8 @@ def variance_one_pass(x: Rows) -> Rows:
 
     Source: Chan, Golub and LeVeque (1983), the textbook algorithm.
     """
-    count = _require_rows(x)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = _total(x) / count
-        mean_square = _total(x * x) / count
-        return _require_finite(mean_square - mean * mean, x)
+    mean_square, square_of_mean = one_pass_terms(x)
+    return mean_square - square_of_mean
 
 
 def variance_shifted(x: Rows, shift: Rows | float | None = None) -> Rows:

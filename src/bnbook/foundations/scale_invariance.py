@@ -1,11 +1,14 @@
-"""What the geometry of batch normalization means for the weights in front of it, watched in training.
+"""Scale invariance of the weights before batch normalization, watched in training.
 
-Batch normalization divides by the spread of its input, so the scale of each weight vector in front of it
-does not matter for ε = 0. `train` runs plain stochastic gradient descent on a small network
+Batch normalization divides by the spread of its input, so the scale of each weight
+vector in front of it does not matter for ε = 0. `train` runs plain stochastic gradient
+descent on a small network
 
-    z = x Wᵀ,   y = γ ẑ + β,   scores = relu(y) Vᵀ + a,   L = mean cross-entropy of softmax(scores)
+    z = x Wᵀ,   y = γ ẑ + β,   scores = relu(y) Vᵀ + a,   L = mean cross-entropy of
+        softmax(scores)
 
-and records the quantities for which `bnbook.foundations.geometry` and its chapter prove exact laws.
+and records the quantities for which `bnbook.foundations.geometry` and its chapter prove
+exact laws.
 """
 
 import math
@@ -21,7 +24,7 @@ from bnbook.validation import require_eps, require_float_array, require_shape
 
 @dataclass(frozen=True)
 class Network:
-    """Parameters: weight W (D, D_in), gamma γ and beta β (D,), head V (C, D), head_bias a (C,)."""
+    """weight W (D, D_in), gamma γ and beta β (D,), head V (C, D), head_bias a (C,)."""
 
     weight: np.ndarray
     gamma: np.ndarray
@@ -32,7 +35,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward and backward pass: the loss, its gradient (laid out as a `Network`), g = ∂L/∂y, the cache."""
+    """The loss of a batch, its gradient as a `Network`, g = ∂L/∂y, and the cache."""
 
     loss: float
     gradient: Network
@@ -47,7 +50,8 @@ class Training:
     Attributes:
         loss: loss of the minibatch before each step, (T,).
         inner: ⟨w, ∂L/∂w⟩ of each neuron's weights, (T, D).
-        inner_from_eps: γ r ∂L/∂γ with r = ε/(σ² + ε), what the theory says `inner` is, (T, D).
+        inner_from_eps: γ r ∂L/∂γ with r = ε/(σ² + ε), what the theory says `inner` is,
+            (T, D).
         gradient_norm2: ‖∂L/∂w‖², (T, D).
         weight_norm2: ‖w‖² before each step and after the last, (T + 1, D).
         angle: angle in radians by which each step turned w, (T, D).
@@ -64,7 +68,7 @@ class Training:
 
 
 def make_problem(examples: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A classification problem: three overlapping classes in ten dimensions, each of two Gaussian clusters.
+    """Three overlapping classes in ten dimensions, each of two Gaussian clusters.
 
     The clusters are the same for every seed; the seed draws the examples.
 
@@ -81,8 +85,10 @@ def make_problem(examples: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return centres[labels, cluster] + rng.normal(size=(examples, 10)), labels
 
 
-def make_network(*, neurons: int = 16, inputs: int = 10, classes: int = 3, seed: int = 0) -> Network:
-    """A network whose weight vectors have length 1 and random directions, with γ = 1 and β = 0.
+def make_network(
+    *, neurons: int = 16, inputs: int = 10, classes: int = 3, seed: int = 0
+) -> Network:
+    """A network with weight vectors of length 1 and random direction, γ = 1 and β = 0.
 
     Raises:
         ValueError: a count is less than 1.
@@ -96,7 +102,9 @@ def make_network(*, neurons: int = 16, inputs: int = 10, classes: int = 3, seed:
     return Network(weight, np.ones(neurons), np.zeros(neurons), head, np.zeros(classes))
 
 
-def loss_and_gradient(network: Network, x: np.ndarray, labels: np.ndarray, *, eps: float = 0.0) -> Pass:
+def loss_and_gradient(
+    network: Network, x: np.ndarray, labels: np.ndarray, *, eps: float = 0.0
+) -> Pass:
     """Run a batch forward and backward.
 
     Args:
@@ -113,14 +121,21 @@ def loss_and_gradient(network: Network, x: np.ndarray, labels: np.ndarray, *, ep
     require_float_array("x", x)
     if x.ndim != 2 or x.shape[1] != network.weight.shape[1]:
         raise ValueError(
-            f"x must have shape (M, {network.weight.shape[1]}), got {x.shape}; put one example in each row"
+            f"x must have shape (M, {network.weight.shape[1]}), got {x.shape}; "
+            "put one example in each row"
         )
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        raise TypeError("labels must be an array of integers; pass the number of each example's class")
+        raise TypeError(
+            "labels must be an array of integers; "
+            "pass the number of each example's class"
+        )
     require_shape("labels", labels, x.shape[:1], "one class per example")
     classes = len(network.head_bias)
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(f"labels must lie in 0 … {classes - 1}, got {labels.min()} to {labels.max()}; renumber them")
+        raise ValueError(
+            f"labels must lie in 0 … {classes - 1}, "
+            f"got {labels.min()} to {labels.max()}; renumber them"
+        )
 
     y, cache = batch_norm(x @ network.weight.T, network.gamma, network.beta, eps=eps)
     hidden = np.maximum(y, 0)
@@ -133,7 +148,13 @@ def loss_and_gradient(network: Network, x: np.ndarray, labels: np.ndarray, *, ep
     dscores /= len(x)
     dy = (dscores @ network.head) * (y > 0)
     grads = batch_norm_backward(dy, cache)
-    gradient = Network(grads.dx.T @ x, grads.dgamma, grads.dbeta, dscores.T @ hidden, dscores.sum(axis=0))
+    gradient = Network(
+        grads.dx.T @ x,
+        grads.dgamma,
+        grads.dbeta,
+        dscores.T @ hidden,
+        dscores.sum(axis=0),
+    )
     return Pass(float(-log_p[rows, labels].mean()), gradient, dy, cache)
 
 
@@ -147,7 +168,9 @@ def train(
     eps: float = 0.0,
     seed: int = 0,
 ) -> Training:
-    """Train by stochastic gradient descent without momentum or weight decay, on fresh examples at every step.
+    """Plain stochastic gradient descent, with fresh examples at every step.
+
+    There is no momentum and no weight decay.
 
     Args:
         steps: number of steps T.
@@ -160,7 +183,8 @@ def train(
 
     Raises:
         TypeError: rate, weight_rate, scale or eps is not a real number.
-        ValueError: steps < 1, batch < 2, a rate or scale that is not positive and finite, ε < 0.
+        ValueError: steps < 1, batch < 2, a rate or scale that is not positive and
+            finite, ε < 0.
     """
     _require_count("steps", steps)
     _require_count("batch", batch, least=2)
@@ -180,23 +204,33 @@ def train(
         r = eps / result.cache.std[0] ** 2
         stepped = w - weight_rate * g.weight
         losses.append(result.loss)
-        rows.append((
-            (w * g.weight).sum(axis=1),
-            network.gamma * r * g.gamma,
-            (g.weight**2).sum(axis=1),
-            (w**2).sum(axis=1),
-            _angle(w, stepped),
-        ))
-        network = Network(stepped, *(
-            getattr(network, name) - rate * getattr(g, name) for name in ("gamma", "beta", "head", "head_bias")
-        ))
-    inner, from_eps, gradient_norm2, weight_norm2, angle = (np.array(column) for column in zip(*rows, strict=True))
+        rows.append(
+            (
+                (w * g.weight).sum(axis=1),
+                network.gamma * r * g.gamma,
+                (g.weight**2).sum(axis=1),
+                (w**2).sum(axis=1),
+                _angle(w, stepped),
+            )
+        )
+        network = Network(
+            stepped,
+            *(
+                getattr(network, name) - rate * getattr(g, name)
+                for name in ("gamma", "beta", "head", "head_bias")
+            ),
+        )
+    inner, from_eps, gradient_norm2, weight_norm2, angle = (
+        np.array(column) for column in zip(*rows, strict=True)
+    )
     weight_norm2 = np.vstack([weight_norm2, (network.weight**2).sum(axis=1)])
-    return Training(np.array(losses), inner, from_eps, gradient_norm2, weight_norm2, angle, network)
+    return Training(
+        np.array(losses), inner, from_eps, gradient_norm2, weight_norm2, angle, network
+    )
 
 
 def _angle(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Angle between the rows of two matrices, accurate also where it is small (arccos would not be)."""
+    """Angle between the rows of two matrices, accurate also where arccos is not."""
     a = before / np.linalg.norm(before, axis=1, keepdims=True)
     b = after / np.linalg.norm(after, axis=1, keepdims=True)
     return 2 * np.arctan2(np.linalg.norm(a - b, axis=1), np.linalg.norm(a + b, axis=1))
@@ -204,11 +238,18 @@ def _angle(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def _require_count(name: str, value: int, *, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}; pass a larger number")
+        raise ValueError(
+            f"{name} must be an integer of at least {least}, got {value!r}; "
+            "pass a larger number"
+        )
 
 
 def _require_positive(name: str, value: float) -> None:
     if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a real number, got {type(value).__name__}; pass one number")
+        raise TypeError(
+            f"{name} must be a real number, got {type(value).__name__}; pass one number"
+        )
     if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}; use for example 0.1")
+        raise ValueError(
+            f"{name} must be positive and finite, got {value}; use for example 0.1"
+        )
