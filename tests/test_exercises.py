@@ -17,15 +17,29 @@ import torch
 from bnbook.exercises import check, hint, solution, stub
 from bnbook.exercises.core import registry
 from bnbook.exercises.functions import expectations, mistaken, prepare
-from bnbook.exercises.model import FunctionExercise, PropertyExercise, Result, stub_source, variants
+from bnbook.exercises.model import (
+    FunctionExercise,
+    PropertyExercise,
+    Result,
+    stub_source,
+    variants,
+)
 from bnbook.exercises.outputs import agree, observe
 
 ROOT = Path(__file__).resolve().parents[1]
 EXERCISES = registry()
-FUNCTIONS = {name: e for name, e in EXERCISES.items() if isinstance(e, FunctionExercise)}
-PROPERTIES = {name: e for name, e in EXERCISES.items() if isinstance(e, PropertyExercise)}
+FUNCTIONS = {
+    name: e for name, e in EXERCISES.items() if isinstance(e, FunctionExercise)
+}
+PROPERTIES = {
+    name: e for name, e in EXERCISES.items() if isinstance(e, PropertyExercise)
+}
 MISTAKES = [(name, mistake) for name, e in EXERCISES.items() for mistake in e.mistakes]
-ANSWERS = [(name, answer) for name, e in EXERCISES.items() for answer in (e.reference, *e.alternatives)]
+ANSWERS = [
+    (name, answer)
+    for name, e in EXERCISES.items()
+    for answer in (e.reference, *e.alternatives)
+]
 every_exercise = pytest.mark.parametrize("name", EXERCISES)
 
 
@@ -57,30 +71,41 @@ class TestEveryExercise:
         source, reference = stub(name), EXERCISES[name].reference
         made = stub_function(name)
         assert made.__doc__ == reference.__doc__
-        assert made.__code__.co_varnames == reference.__code__.co_varnames[: reference.__code__.co_argcount]
+        assert (
+            made.__code__.co_varnames
+            == reference.__code__.co_varnames[: reference.__code__.co_argcount]
+        )
         assert source.endswith('"""\n    raise NotImplementedError("your turn")')
         assert solution(name).source.startswith(source.rpartition("\n")[0])
 
-    @pytest.mark.parametrize(("name", "answer"), ANSWERS, ids=lambda v: getattr(v, "__name__", v))
+    @pytest.mark.parametrize(
+        ("name", "answer"), ANSWERS, ids=lambda v: getattr(v, "__name__", v)
+    )
     def test_right_answers_are_correct(self, name, answer):
         result = check(name, answer)
         assert (result.outcome, result.mistake) == ("correct", None), result
 
-    @pytest.mark.parametrize(("name", "mistake"), MISTAKES, ids=lambda v: getattr(v, "id", v))
+    @pytest.mark.parametrize(
+        ("name", "mistake"), MISTAKES, ids=lambda v: getattr(v, "id", v)
+    )
     def test_known_mistakes_get_their_own_diagnosis(self, name, mistake):
         result = check(name, mistake.function)
         assert result.mistake == mistake.id, result
         assert mistake.sentence in result.message
         assert result.outcome in ("incorrect", "cannot be checked")
         if result.outcome == "cannot be checked":
-            assert "has shape" in result.message or "raised ValueError" in result.message
+            assert (
+                "has shape" in result.message or "raised ValueError" in result.message
+            )
 
     @pytest.mark.parametrize("name", FUNCTIONS)
     def test_no_two_mistakes_look_alike(self, name):
         exercise = EXERCISES[name]
         for one, other in itertools.combinations(exercise.mistakes, 2):
             pairs = zip(mistaken(exercise, one), mistaken(exercise, other), strict=True)
-            assert not all(type(a) is type(b) is tuple and agree(a, b) for a, b in pairs), (one.id, other.id)
+            assert not all(
+                type(a) is type(b) is tuple and agree(a, b) for a, b in pairs
+            ), (one.id, other.id)
 
     @pytest.mark.parametrize("name", FUNCTIONS)
     def test_cases_are_small_and_telling(self, name):
@@ -89,8 +114,13 @@ class TestEveryExercise:
         assert len({case.name for case in exercise.cases}) == len(exercise.cases)
         for case, right in zip(exercise.cases, expectations(exercise), strict=True):
             arrays = [arg for arg in case.args if isinstance(arg, np.ndarray)]
-            assert all(array.dtype == np.float64 and array.size <= 200 for array in arrays)
-            assert all(np.isfinite(output.values).all() and any(output.values) for output in right)
+            assert all(
+                array.dtype == np.float64 and array.size <= 200 for array in arrays
+            )
+            assert all(
+                np.isfinite(output.values).all() and any(output.values)
+                for output in right
+            )
         # The same answer cannot be right on two cases: M, D and ε change from one to the next.
         assert len(set(expectations(exercise))) == len(exercise.cases)
 
@@ -114,7 +144,9 @@ class TestEveryExercise:
 
 class TestInterface:
     def test_unknown_id_lists_near_ones(self):
-        with pytest.raises(ValueError, match=r"'bakward-dx'; did you mean one of .*\"backward-dx\""):
+        with pytest.raises(
+            ValueError, match=r"'bakward-dx'; did you mean one of .*\"backward-dx\""
+        ):
             check("bakward-dx", np.sum)
         with pytest.raises(ValueError, match="forward-standardize"):
             hint("???")
@@ -184,7 +216,9 @@ class TestInterface:
             """You do nothing wrong."""
             return exercise.reference(x, eps)
 
-        with pytest.raises(ValueError, match="the known mistake harmless returns nothing wrong"):
+        with pytest.raises(
+            ValueError, match="the known mistake harmless returns nothing wrong"
+        ):
             prepare(FunctionExercise(**shared | {"mistakes": variants(harmless)}))
 
 
@@ -226,13 +260,23 @@ class TestWaysOfWriting:
             assert verdict(answer).outcome == "correct"
 
     def test_views_and_fortran_order(self):
-        assert verdict(lambda x, eps: np.asfortranarray(standardize(x, eps))).outcome == "correct"
-        assert verdict(lambda x, eps: standardize(x, eps)[::-1][::-1]).outcome == "correct"
+        assert (
+            verdict(lambda x, eps: np.asfortranarray(standardize(x, eps))).outcome
+            == "correct"
+        )
+        assert (
+            verdict(lambda x, eps: standardize(x, eps)[::-1][::-1]).outcome == "correct"
+        )
 
     def test_a_number_may_be_a_float_or_a_numpy_number(self):
         reference = EXERCISES["forward-degenerate"].reference
         for kind in (float, np.float64, np.array):
-            assert check("forward-degenerate", lambda *a, kind=kind: kind(reference(*a))).outcome == "correct"
+            assert (
+                check(
+                    "forward-degenerate", lambda *a, kind=kind: kind(reference(*a))
+                ).outcome
+                == "correct"
+            )
 
 
 class TestStudentsWhoGoWrong:
@@ -252,7 +296,10 @@ class TestStudentsWhoGoWrong:
             return np.linalg.inv(x)
 
         line = broken.__code__.co_firstlineno + 1
-        assert f"LinAlgError in line {line}, `return np.linalg.inv(x)`" in verdict(broken).message
+        assert (
+            f"LinAlgError in line {line}, `return np.linalg.inv(x)`"
+            in verdict(broken).message
+        )
 
     def test_not_implemented_elsewhere_is_not_a_stub(self):
         calls = []
@@ -288,7 +335,9 @@ class TestStudentsWhoGoWrong:
         assert "takes 1 positional argument but 2 were given" in result.message
         assert "`standardize(x, eps)`" in result.message
 
-    @pytest.mark.parametrize("error", [SystemExit, GeneratorExit, MemoryError, StopIteration])
+    @pytest.mark.parametrize(
+        "error", [SystemExit, GeneratorExit, MemoryError, StopIteration]
+    )
     def test_leaves_in_unusual_ways(self, error):
         def leave(x, eps):
             raise error
@@ -316,28 +365,46 @@ class TestStudentsWhoGoWrong:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda z: None, "returned None where `z_hat` was expected. A function without `return`"),
+            (
+                lambda z: None,
+                "returned None where `z_hat` was expected. A function without `return`",
+            ),
             (lambda z: z.tolist(), "returned a list of length 6"),
             (
                 lambda z: (z, z),
                 "returned a tuple of length 2 where `z_hat` was expected. Return `z_hat` alone",
             ),
-            (torch.tensor, "returned a Tensor where `z_hat` was expected. Return a NumPy array"),
+            (
+                torch.tensor,
+                "returned a Tensor where `z_hat` was expected. Return a NumPy array",
+            ),
             (lambda z: z.view(np.matrix), "subclass of np.ndarray"),
             (np.ma.masked_invalid, "a MaskedArray"),
             (lambda z: iter(z), "returned an iterator"),
             (lambda z: "correct", "returned a str"),
             (lambda z: True, "returned a bool"),
             (lambda z: z[:, :2], "`z_hat` has shape (6, 2), expected (6, 3)"),
-            (lambda z: z.T, "`z_hat` has shape (3, 6), expected (6, 3). Is it transposed?"),
+            (
+                lambda z: z.T,
+                "`z_hat` has shape (3, 6), expected (6, 3). Is it transposed?",
+            ),
             (lambda z: z[None], "Only axes of length 1 differ"),
-            (lambda z: z.sum(), "`z_hat` has shape (), expected (6, 3). It is a single number"),
+            (
+                lambda z: z.sum(),
+                "`z_hat` has shape (), expected (6, 3). It is a single number",
+            ),
             (lambda z: 1.0, "It is a single number"),
             (lambda z: np.zeros((0, 3)), "`z_hat` has shape (0, 3)"),
-            (lambda z: z.astype(np.float32), "`z_hat` has dtype float32, expected float64"),
+            (
+                lambda z: z.astype(np.float32),
+                "`z_hat` has dtype float32, expected float64",
+            ),
             (lambda z: z.astype(">f8"), "`z_hat` has dtype >f8, expected float64"),
             (lambda z: z.astype(np.longdouble), "expected float64"),
-            (lambda z: z.astype(complex), "`z_hat` has dtype complex128, expected float64: return real"),
+            (
+                lambda z: z.astype(complex),
+                "`z_hat` has dtype complex128, expected float64: return real",
+            ),
             (lambda z: z.astype(object), "`z_hat` has dtype object, expected float64"),
             (lambda z: np.broadcast_to(z, (200_000, 6, 3)), "has shape (200000, 6, 3)"),
         ],
@@ -349,9 +416,15 @@ class TestStudentsWhoGoWrong:
 
     def test_tuples_are_counted(self):
         for answer, words in [
-            (lambda x, eps: [x.mean(0), x.mean(0)], "a list of length 2; return the tuple `(gamma, beta)`"),
+            (
+                lambda x, eps: [x.mean(0), x.mean(0)],
+                "a list of length 2; return the tuple `(gamma, beta)`",
+            ),
             (lambda x, eps: (x.mean(0),), "a tuple of length 1; return 2 arrays"),
-            (lambda x, eps: np.stack([x.mean(0), x.mean(0)]), "an ndarray; return the tuple"),
+            (
+                lambda x, eps: np.stack([x.mean(0), x.mean(0)]),
+                "an ndarray; return the tuple",
+            ),
             (lambda x, eps: (x.mean(0), None), "returned None where"),
         ]:
             result = check("forward-identity", answer)
@@ -399,9 +472,12 @@ class TestStudentsWhoGoWrong:
         result = verdict(in_place)
         assert result.outcome == "incorrect"
         assert (
-            "The returned values are right. Your function changes its argument `x` in place" in result.message
+            "The returned values are right. Your function changes its argument `x` in place"
+            in result.message
         )
-        assert verdict(standardize).outcome == "correct"  # the cases themselves are as they were
+        assert (
+            verdict(standardize).outcome == "correct"
+        )  # the cases themselves are as they were
 
     def test_input_reshaped_or_cleared_in_place(self):
         def reshaped(x, eps):
@@ -433,7 +509,9 @@ class TestStudentsWhoGoWrong:
             for index in np.ndindex(x.shape):
                 step = np.zeros_like(x)
                 step[index] = 1e-6
-                up, down = ((dy * gamma * standardize(x + s, eps)).sum() for s in (step, -step))
+                up, down = (
+                    (dy * gamma * standardize(x + s, eps)).sum() for s in (step, -step)
+                )
                 out[index] = (up - down) / 2e-6
             return out
 
@@ -499,6 +577,29 @@ class TestTimeLimit:
         while time.monotonic() < end:
             pass
 
+    @pytest.mark.parametrize("install", ["setprofile", "settrace"])
+    def test_a_profiler_or_a_debugger_may_watch(self, install):
+        code = (
+            "import sys; from bnbook.exercises import check\n"
+            "def endless(x, eps):\n"
+            "    while True: pass\n"
+            f"sys.{install}(lambda *args: None)\n"
+            "for seconds in (0.2, 0.2): print(check('forward-standardize', endless, seconds=seconds).outcome)\n"
+            "print(check('forward-standardize', lambda x, eps: x).outcome)"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=100,
+        )
+        assert run.stdout.splitlines() == [
+            "cannot be checked",
+            "cannot be checked",
+            "incorrect",
+        ]
+
     def test_a_test_that_never_ends(self):
         def endless(batch_norm):
             while True:
@@ -561,9 +662,20 @@ class TestCheats:
             __hash__ = None
 
         assert verdict(lambda x, eps: Agreeable()).outcome == "cannot be checked"
-        assert verdict(lambda x, eps: x.view(AgreeableArray)).outcome == "cannot be checked"
-        assert verdict(lambda x, eps: np.full(x.shape, AgreeableFloat(), dtype=object)).outcome != "correct"
-        assert check("forward-degenerate", lambda *args: AgreeableFloat()).outcome == "cannot be checked"
+        assert (
+            verdict(lambda x, eps: x.view(AgreeableArray)).outcome
+            == "cannot be checked"
+        )
+        assert (
+            verdict(
+                lambda x, eps: np.full(x.shape, AgreeableFloat(), dtype=object)
+            ).outcome
+            != "correct"
+        )
+        assert (
+            check("forward-degenerate", lambda *args: AgreeableFloat()).outcome
+            == "cannot be checked"
+        )
 
     def test_the_elements_of_an_object_array_are_not_asked(self):
         asked = []
@@ -573,7 +685,10 @@ class TestCheats:
                 asked.append(self)
                 return 0.0
 
-        assert verdict(lambda x, eps: np.full(x.shape, Curious())).outcome == "cannot be checked"
+        assert (
+            verdict(lambda x, eps: np.full(x.shape, Curious())).outcome
+            == "cannot be checked"
+        )
         assert not asked
 
     def test_a_huge_array_is_not_copied(self):
@@ -584,7 +699,16 @@ class TestCheats:
         def always(*args, **kwargs):
             return True
 
-        for name in ("allclose", "isclose", "array_equal", "abs", "max", "all", "isfinite", "asarray"):
+        for name in (
+            "allclose",
+            "isclose",
+            "array_equal",
+            "abs",
+            "max",
+            "all",
+            "isfinite",
+            "asarray",
+        ):
             monkeypatch.setattr(np, name, always)
         monkeypatch.setattr(np.testing, "assert_allclose", always)
         assert verdict(lambda x, eps: x).outcome == "incorrect"
@@ -600,7 +724,10 @@ class TestCheats:
             return x / np.sqrt(x.var(axis=0) + eps)
 
         assert verdict(vandal).outcome == "incorrect"
-        other = check("backward-dx", lambda dy, x, gamma, eps: gamma * dy / np.sqrt(x.var(axis=0) + eps))
+        other = check(
+            "backward-dx",
+            lambda dy, x, gamma, eps: gamma * dy / np.sqrt(x.var(axis=0) + eps),
+        )
         assert other.outcome == "incorrect"
 
     def test_what_is_expected_is_fixed_at_import(self):
@@ -609,7 +736,9 @@ class TestCheats:
             "answer = lambda x, eps: (x - x.mean(0)) / np.sqrt(x.var(0) + eps)\n"
             "print(check('forward-standardize', answer).mistake)"
         )
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         assert run.stdout == "missing-root\n"
 
     def test_right_on_all_cases_but_one(self):
@@ -653,7 +782,11 @@ class TestCheats:
         before = np.geterr(), list(warnings.filters), sys.stdout
         assert check("forward-standardize", meddler).outcome == "correct"
         assert (np.geterr(), list(warnings.filters), sys.stdout) == before
-        assert check("forward-standardize", lambda x, eps: np.random.rand(*x.shape)).outcome == "incorrect"  # noqa: NPY002
+
+        def drawn(x, eps):
+            return np.random.rand(*x.shape)  # noqa: NPY002
+
+        assert check("forward-standardize", drawn).outcome == "incorrect"
 
     def test_variables_of_the_caller_are_not_read(self):
         standardize = "not the function that is passed"
@@ -687,7 +820,11 @@ class TestUnlistedMistakes:
                 lambda x, eps: standardize(x, 2 * eps),
                 "Each feature of `z_hat` is off by its own factor",
             ),
-            ("forward-standardize", lambda x, eps: x.copy(), "`z_hat` is the argument `x`, unchanged"),
+            (
+                "forward-standardize",
+                lambda x, eps: x.copy(),
+                "`z_hat` is the argument `x`, unchanged",
+            ),
             ("forward-standardize", lambda x, eps: 0 * x, "`z_hat` is zero everywhere"),
             (
                 "forward-batch-norm",
@@ -723,12 +860,17 @@ class TestUnlistedMistakes:
             ),
             (
                 "forward-running",
-                lambda m, v, x, p: (m * (1 - p) + p * x.mean(0), v * 0.9 + 0.1 * x.var(0, ddof=1)),
+                lambda m, v, x, p: (
+                    m * (1 - p) + p * x.mean(0),
+                    v * 0.9 + 0.1 * x.var(0, ddof=1),
+                ),
                 "Right on “5 examples, 3 features”. What differs here: the momentum is 0.3",
             ),
             (
                 "forward-degenerate",
-                lambda a, count, eps: 2 * EXERCISES["forward-degenerate"].reference(a, count, eps),
+                lambda a, count, eps: (
+                    2 * EXERCISES["forward-degenerate"].reference(a, count, eps)
+                ),
                 "`z_hat` is 2 times the right value",
             ),
         ],
@@ -748,17 +890,29 @@ class TestUnlistedMistakes:
         expected = standardize(*EXERCISES["forward-standardize"].cases[0].args)[1, 2]
         message = verdict(off).message
         assert "Case “6 examples, 3 features”: x (6, 3), eps = 0.1." in message
-        assert f"`z_hat[1, 2]` should be {expected:.6g}, yours is {expected + 0.5:.6g}" in message
+        assert (
+            f"`z_hat[1, 2]` should be {expected:.6g}, yours is {expected + 0.5:.6g}"
+            in message
+        )
         assert "2 of 18 entries are wrong" in message
 
 
 def one_batch():
     rng = np.random.default_rng(5)
-    return rng.normal(1.0, 2.0, size=(5, 3)), np.array([1.5, -0.5, 2.0]), np.array([0.5, -1.0, 2.0]), 0.5
+    return (
+        rng.normal(1.0, 2.0, size=(5, 3)),
+        np.array([1.5, -0.5, 2.0]),
+        np.array([0.5, -1.0, 2.0]),
+        0.5,
+    )
 
 
 def test_raising_differently_is_another_mistake():
-    mistake = next(m for m in EXERCISES["forward-standardize"].mistakes if m.id == "wrong-axis-unaligned")
+    mistake = next(
+        m
+        for m in EXERCISES["forward-standardize"].mistakes
+        if m.id == "wrong-axis-unaligned"
+    )
 
     def answer(x, eps):
         if x.shape[0] != x.shape[1]:
@@ -814,7 +968,9 @@ class TestPropertyTests:
         x, gamma, beta, _ = one_batch()
 
         def two_holes(batch_norm):
-            np.testing.assert_allclose(batch_norm(x, gamma, beta, 1e-5).mean(axis=0), beta, atol=1e-9)
+            np.testing.assert_allclose(
+                batch_norm(x, gamma, beta, 1e-5).mean(axis=0), beta, atol=1e-9
+            )
             y = batch_norm(x, gamma, beta, 0.5)
             np.testing.assert_allclose(
                 y.std(axis=0), abs(gamma) * x.std(axis=0) / np.sqrt(x.var(axis=0) + 0.5)
@@ -827,17 +983,24 @@ class TestPropertyTests:
         assert "examples shuffled" in result.message
 
     def test_a_returned_truth_value_is_no_assertion(self):
-        result = check("forward-property", lambda batch_norm: bool(batch_norm(*one_batch()).any()))
+        result = check(
+            "forward-property", lambda batch_norm: bool(batch_norm(*one_batch()).any())
+        )
         assert result.outcome == "incorrect"
         assert result.mistake == "never-fails"
         assert "returns a bool, which is ignored" in result.message
 
     def test_crashing_on_a_correct_implementation(self):
-        result = check("forward-property", lambda batch_norm: batch_norm(*one_batch()[:3]))
+        result = check(
+            "forward-property", lambda batch_norm: batch_norm(*one_batch()[:3])
+        )
         assert result.outcome == "cannot be checked"
         assert "it takes 4 arguments: x, gamma, beta, eps" in result.message
         assert "given a correct implementation" in result.message
-        assert "`test_batch_norm(batch_norm)`" in check("forward-property", lambda: None).message
+        assert (
+            "`test_batch_norm(batch_norm)`"
+            in check("forward-property", lambda: None).message
+        )
 
     def test_crashing_on_a_wrong_one_is_no_rejection(self):
         def crashes(batch_norm):
@@ -858,7 +1021,9 @@ class TestPropertyTests:
             failures = [
                 AssertionError(str(d))
                 for d in range(3)
-                if not np.allclose(y[:, d], reference(x, gamma, beta, eps)[:, d], rtol=1e-10)
+                if not np.allclose(
+                    y[:, d], reference(x, gamma, beta, eps)[:, d], rtol=1e-10
+                )
             ]
             if failures:
                 raise ExceptionGroup("several", failures)
@@ -931,7 +1096,9 @@ class TestPropertyTests:
 
 
 def load_tool():
-    spec = importlib.util.spec_from_file_location("exercises_tool", ROOT / "tools" / "exercises.py")
+    spec = importlib.util.spec_from_file_location(
+        "exercises_tool", ROOT / "tools" / "exercises.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -967,7 +1134,9 @@ def book(tmp_path):
             "execution_count": 2,
             "id": "c",
             "metadata": {"jupyter": {"outputs_hidden": True}, "tags": ["hide-cell"]},
-            "outputs": [{"name": "stdout", "output_type": "stream", "text": ["secret\n"]}],
+            "outputs": [
+                {"name": "stdout", "output_type": "stream", "text": ["secret\n"]}
+            ],
             "source": ["print('secret')"],
         },
     ]
@@ -987,7 +1156,9 @@ class TestTool:
         path = book / "book" / "part" / "exercises.ipynb"
         right = path.read_text(encoding="utf-8")
         path.write_text(right.replace("your turn", "my own words"), encoding="utf-8")
-        assert tool.drifted(json.loads(path.read_text(encoding="utf-8"))) == ["backward-dx"]
+        assert tool.drifted(json.loads(path.read_text(encoding="utf-8"))) == [
+            "backward-dx"
+        ]
         assert tool.sync(book) == {path: ["backward-dx"]}
         assert path.read_text(encoding="utf-8") == right
 
@@ -996,7 +1167,9 @@ class TestTool:
         target = book / "work" / "part" / "exercises.ipynb"
         assert (copied, kept) == ([target], [])
         prose, answer, secret = json.loads(target.read_text(encoding="utf-8"))["cells"]
-        assert prose["source"] == ["Σ: [c](../../book/part/c.ipynb), [w](https://example.org), [h](#here)"]
+        assert prose["source"] == [
+            "Σ: [c](../../book/part/c.ipynb), [w](https://example.org), [h](#here)"
+        ]
         assert "".join(answer["source"]) == stub("backward-dx")
         assert (secret["outputs"], secret["execution_count"]) == ([], None)
         assert secret["metadata"] == {"tags": ["hide-cell"]}
@@ -1024,4 +1197,6 @@ class TestTool:
     def test_the_real_notebooks_are_written_as_the_tool_writes(self, tool):
         for path in (ROOT / "book").glob("*/exercises.ipynb"):
             text = path.read_text(encoding="utf-8")
-            assert tool.dump(json.loads(text)) == text, f"{path.name}: run `python tools/execute.py`"
+            assert tool.dump(json.loads(text)) == text, (
+                f"{path.name}: run `python tools/execute.py`"
+            )

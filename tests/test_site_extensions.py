@@ -64,7 +64,7 @@ def write_ledger(path: Path, rows=LEDGER):
 
 
 def outputs() -> list[dict]:
-    """The outputs of a notebook that shows two figures, a bare picture and every settlement."""
+    """The outputs of a notebook that shows a bare picture between two figures, and every settlement."""
     shown = []
 
     def display(data, metadata=None, raw=False):
@@ -77,7 +77,8 @@ def outputs() -> list[dict]:
             axes.plot([1, 2])
             figures.show(picture, caption="A caption.", alt=alt)
     png = shown[0][0]["image/png"]
-    shown.append(({"image/png": png[:-1] + bytes([png[-1] ^ 1]), "text/plain": "bare"}, None))
+    bare = png[:-1] + bytes([png[-1] ^ 1])  # Sphinx would store the same picture once
+    shown.insert(2, ({"image/png": bare, "text/plain": "bare"}, None))
     cards = (claims.settle(name, **evidence) for name, evidence in EVIDENCE.items())
     shown += [(card._repr_mimebundle_(), None) for card in cards]
     return [
@@ -267,8 +268,8 @@ class TestProgress:
 class TestAltText:
     def test_each_figure_has_its_own_and_a_bare_picture_none(self, site):
         pictures = page(site, CHAPTER).find_all("img")
-        assert [picture["alt"] for picture in pictures[:2]] == ALTS
-        assert len(pictures) == 3 and pictures[2]["alt"] not in ALTS
+        assert [pictures[0]["alt"], pictures[2]["alt"]] == ALTS
+        assert len(pictures) == 3 and pictures[1]["alt"] not in ALTS
 
     def test_captions_stay_on_the_page(self, site):
         captions = page(site, CHAPTER).find_all(class_="bn-figure")

@@ -27,7 +27,11 @@ def drifted(notebook):
     """Ids of the exercises whose stub cell is not what the solution gives."""
     from bnbook.exercises import stub
 
-    return [exercise for exercise, cell in stub_cells(notebook) if "".join(cell["source"]) != stub(exercise)]
+    return [
+        exercise
+        for exercise, cell in stub_cells(notebook)
+        if "".join(cell["source"]) != stub(exercise)
+    ]
 
 
 def sync(root):
@@ -63,7 +67,13 @@ def work(root):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with target.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(dump(working_copy(json.loads(source.read_text(encoding="utf-8")), part)))
+                file.write(
+                    dump(
+                        working_copy(
+                            json.loads(source.read_text(encoding="utf-8")), part
+                        )
+                    )
+                )
         except FileExistsError:
             kept.append(target)
         else:
@@ -94,7 +104,9 @@ def main(arguments=None):
     if command == "sync":
         changed = sync(ROOT)
         for path, exercises in changed.items():
-            print(f"rewrote in {path.relative_to(ROOT).as_posix()}: {', '.join(exercises)}")
+            print(
+                f"rewrote in {path.relative_to(ROOT).as_posix()}: {', '.join(exercises)}"
+            )
         if not changed:
             print("every stub cell is what its solution gives")
     else:
@@ -102,7 +114,9 @@ def main(arguments=None):
         for path in copied:
             print(f"copied  {path.relative_to(ROOT).as_posix()}")
         for path in kept:
-            print(f"kept    {path.relative_to(ROOT).as_posix()} (delete or rename it to get a fresh copy)")
+            print(
+                f"kept    {path.relative_to(ROOT).as_posix()} (delete or rename it to get a fresh copy)"
+            )
         if not copied and not kept:
             print("there are no exercise notebooks to copy")
     return 0

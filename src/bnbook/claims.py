@@ -201,8 +201,7 @@ class Settlement:
             )
         rows += [(what[:1].upper() + what[1:], found) for what, found in self.evidence]
         body = "".join(
-            f"<dt>{_math_html(what)}</dt>"
-            + "".join(f"<dd>{_math_html(text)}</dd>" for text in texts)
+            f"<dt>{_math_html(what)}</dt><dd>{'<br>'.join(map(_math_html, texts))}</dd>"
             for what, texts in rows
         )
         return (

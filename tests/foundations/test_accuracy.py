@@ -17,7 +17,11 @@ from bnbook.foundations.accuracy import (
     variance_error,
 )
 from bnbook.foundations.forward import batch_norm
-from bnbook.foundations.numerics import unit_roundoff, variance_one_pass, variance_two_pass
+from bnbook.foundations.numerics import (
+    unit_roundoff,
+    variance_one_pass,
+    variance_two_pass,
+)
 
 MEANS = [0.0, 1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8]
 GRID = [
@@ -33,12 +37,19 @@ GRID = [
 def test_batch_norm_is_at_least_as_accurate_as_pytorch(dtype, mean, layout):
     rng = np.random.default_rng(0)
     x = spread_one(mean, count=1000, features=4, seed=1).astype(dtype)
-    gamma, beta = rng.normal(1.0, 0.5, 4).astype(dtype), rng.normal(size=4).astype(dtype)
+    gamma, beta = (
+        rng.normal(1.0, 0.5, 4).astype(dtype),
+        rng.normal(size=4).astype(dtype),
+    )
     ours, _ = batch_norm(x, gamma, beta)
     tensor = torch.tensor(x)
     if layout == "convolutional":
-        tensor = tensor.reshape(10, 100, 4).movedim(2, 1).reshape(10, 4, 10, 10).contiguous()
-    kernel = F.batch_norm(tensor, None, None, torch.tensor(gamma), torch.tensor(beta), training=True)
+        tensor = (
+            tensor.reshape(10, 100, 4).movedim(2, 1).reshape(10, 4, 10, 10).contiguous()
+        )
+    kernel = F.batch_norm(
+        tensor, None, None, torch.tensor(gamma), torch.tensor(beta), training=True
+    )
     if layout == "convolutional":
         kernel = kernel.reshape(10, 4, 100).movedim(1, 2).reshape(1000, 4)
     mine = normalization_error(ours, x, gamma, beta, eps=1e-5)
@@ -74,10 +85,17 @@ def test_variance_error_sees_one_unit_in_the_last_place():
 
 
 def test_normalization_error_by_decimal():
-    x, gamma, beta, eps = np.array([[1.0], [2.0], [6.0]]), np.array([1.5]), np.array([0.25]), 0.1
+    x, gamma, beta, eps = (
+        np.array([[1.0], [2.0], [6.0]]),
+        np.array([1.5]),
+        np.array([0.25]),
+        0.1,
+    )
     with localcontext(prec=50):
         root = (Decimal(14) / 3 + Decimal(eps)).sqrt()
-        y = [Decimal(1.5) * (Decimal(v) - 3) / root + Decimal("0.25") for v in (1, 2, 6)]
+        y = [
+            Decimal("1.5") * (Decimal(v) - 3) / root + Decimal("0.25") for v in (1, 2, 6)
+        ]
     computed = np.array([[float(v)] for v in y])
     assert normalization_error(computed, x, gamma, beta, eps=eps).max() <= 2.3e-16
     computed[1] += 1e-9
@@ -109,20 +127,82 @@ def bad_algorithm(x):
 @pytest.mark.parametrize(
     ("error", "message", "call"),
     [
-        (ValueError, r"values must have shape \(M,\)", lambda: exact_moments(np.ones((2, 2)))),
+        (
+            ValueError,
+            r"values must have shape \(M,\)",
+            lambda: exact_moments(np.ones((2, 2))),
+        ),
         (ValueError, "batch is empty", lambda: exact_moments(np.ones(0))),
-        (TypeError, "float16, float32 or float64, got complex", lambda: exact_moments(np.ones(2, complex))),
-        (TypeError, "float16, float32 or float64, got longdouble|float128", lambda: exact_moments(np.ones(2, np.longdouble) * 1)),
-        (ValueError, r"x must have shape \(M, D\)", lambda: variance_error(np.ones(3), np.ones(1))),
-        (ValueError, r"computed must have shape \(2,\)", lambda: variance_error(np.ones((3, 2)), np.ones(1))),
-        (ValueError, "need a finite mean", lambda: spread_one(np.inf, count=2, features=1, seed=0)),
-        (ValueError, "need a finite mean", lambda: spread_one(0.0, count=0, features=1, seed=0)),
-        (ValueError, "overflows.*leave it out", lambda: error_grid({}, np.float16, [1e6], count=2, features=1, seed=0)),
-        (ValueError, "something else", lambda: error_grid({"f": bad_algorithm}, np.float32, [0.0], count=2, features=1, seed=0)),
-        (ValueError, "y must have shape", lambda: normalization_error(np.ones((2, 2)), np.ones((2, 1)), np.ones(1), np.ones(1), eps=0.1)),
-        (ValueError, "gamma must have shape", lambda: normalization_error(np.ones((2, 1)), np.ones((2, 1)), np.ones(2), np.ones(1), eps=0.1)),
-        (ValueError, "is constant and eps is 0", lambda: normalization_error(np.ones((2, 1)), np.ones((2, 1)), np.ones(1), np.ones(1), eps=0)),
-        (ValueError, r"x must have shape \(M, D\)", lambda: normalization_error(np.ones(2), np.ones(2), np.ones(1), np.ones(1), eps=0.1)),
+        (
+            TypeError,
+            "float16, float32 or float64, got complex",
+            lambda: exact_moments(np.ones(2, complex)),
+        ),
+        (
+            TypeError,
+            "float16, float32 or float64, got longdouble|float128",
+            lambda: exact_moments(np.ones(2, np.longdouble) * 1),
+        ),
+        (
+            ValueError,
+            r"x must have shape \(M, D\)",
+            lambda: variance_error(np.ones(3), np.ones(1)),
+        ),
+        (
+            ValueError,
+            r"computed must have shape \(2,\)",
+            lambda: variance_error(np.ones((3, 2)), np.ones(1)),
+        ),
+        (
+            ValueError,
+            "need a finite mean",
+            lambda: spread_one(np.inf, count=2, features=1, seed=0),
+        ),
+        (
+            ValueError,
+            "need a finite mean",
+            lambda: spread_one(0.0, count=0, features=1, seed=0),
+        ),
+        (
+            ValueError,
+            "overflows.*leave it out",
+            lambda: error_grid({}, np.float16, [1e6], count=2, features=1, seed=0),
+        ),
+        (
+            ValueError,
+            "something else",
+            lambda: error_grid(
+                {"f": bad_algorithm}, np.float32, [0.0], count=2, features=1, seed=0
+            ),
+        ),
+        (
+            ValueError,
+            "y must have shape",
+            lambda: normalization_error(
+                np.ones((2, 2)), np.ones((2, 1)), np.ones(1), np.ones(1), eps=0.1
+            ),
+        ),
+        (
+            ValueError,
+            "gamma must have shape",
+            lambda: normalization_error(
+                np.ones((2, 1)), np.ones((2, 1)), np.ones(2), np.ones(1), eps=0.1
+            ),
+        ),
+        (
+            ValueError,
+            "is constant and eps is 0",
+            lambda: normalization_error(
+                np.ones((2, 1)), np.ones((2, 1)), np.ones(1), np.ones(1), eps=0
+            ),
+        ),
+        (
+            ValueError,
+            r"x must have shape \(M, D\)",
+            lambda: normalization_error(
+                np.ones(2), np.ones(2), np.ones(1), np.ones(1), eps=0.1
+            ),
+        ),
     ],
 )
 def test_bad_input(error, message, call):

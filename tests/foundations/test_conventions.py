@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from bnbook.foundations.convention_layers import (
     ReferenceLayer,
@@ -20,6 +21,7 @@ from bnbook.foundations.conventions import (
     get_convention,
     new_batch_weight,
 )
+from bnbook.foundations.normalization import standardize_weights
 
 WITH_MOMENTUM = [
     name for name, convention in CONVENTIONS.items() if convention.weighs != "equal"
@@ -460,3 +462,71 @@ class TestRunningStatistics:
             convert_running_statistics(
                 options.pop("mean"), options.pop("var"), **options
             )
+
+
+class TestExercises:
+    """The reference solutions are the functions that the chapter uses, or PyTorch's."""
+
+    def test_running_mean(self):
+        from bnbook.exercises.foundations import conventions_momentum as exercise
+
+        means, layer = batches(6, 4).mean(axis=1), TorchLayer(3, momentum=0.3)
+        for mean in means:
+            layer.train(mean + np.array([[-1.0], [1.0]]))
+        got = exercise.running_mean(means, 0.3)
+        np.testing.assert_allclose(got, layer.mean, rtol=1e-13)
+
+    def test_rms_weights_and_groups(self):
+        from bnbook.exercises.foundations import (
+            conventions_property,
+            conventions_rms,
+            conventions_weights,
+        )
+
+        x, gamma = batches(2, 5), np.array([0.5, -2.0, 1.0])
+        theirs = F.rms_norm(torch.tensor(x), (3,), torch.tensor(gamma), eps=0.3)
+        got = conventions_rms.rms_norm(x, gamma, 0.3)
+        np.testing.assert_allclose(got, theirs.numpy(), rtol=1e-12)
+        w = np.random.default_rng(4).normal(size=(4, 6, 2, 2))
+        got = conventions_weights.standardize_weights(w, 0.1)
+        np.testing.assert_allclose(got, standardize_weights(w, eps=0.1), atol=1e-13)
+        for variant in conventions_property.EXERCISE.correct:
+            theirs = F.group_norm(torch.tensor(w), 3, eps=0.1).numpy()
+            np.testing.assert_allclose(variant.function(w, 3, 0.1), theirs, atol=1e-13)
+        for variant in conventions_property.EXERCISE.mutants:
+            assert np.abs(variant.function(w, 3, 0.1) - theirs).max() > 1e-3
+
+    def test_another_eps_and_a_moved_variance(self):
+        from bnbook.exercises.foundations import conventions_convert, conventions_eps
+
+        layer = TorchLayer(3, momentum=0.2)
+        for x in batches(9, 4):
+            layer.train(x)
+        gamma, beta = np.array([0.5, -2.0, 1.0]), np.array([1.0, 0.0, -3.0])
+        wanted = gamma * ReferenceInference(layer, 0.01)(x) + beta
+        new_gamma, new_beta = conventions_eps.absorb_eps(
+            gamma, beta, layer.var, 0.01, 0.5
+        )
+        got = new_gamma * ReferenceInference(layer, 0.5)(x) + new_beta
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
+        _, var = convert_running_statistics(
+            layer.mean,
+            layer.var,
+            source="pytorch",
+            target="keras",
+            batch_size=4,
+            initial_weight=0.8**9,
+        )
+        moved = conventions_convert.running_var_for_keras(layer.var, 4, 9, 0.2)
+        np.testing.assert_allclose(moved, var, rtol=1e-13)
+
+
+class ReferenceInference:
+    """PyTorch's inference with a layer's statistics and another ε."""
+
+    def __init__(self, layer, eps):
+        self.statistics, self.eps = (layer.mean, layer.var), eps
+
+    def __call__(self, x):
+        running = map(torch.tensor, self.statistics)
+        return F.batch_norm(torch.tensor(x), *running, eps=self.eps).numpy()

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from bnbook.exercises import stub
+from bnbook.exercises import check, stub
 from bnbook.exercises.foundations import EXERCISES as LISTED
 from bnbook.foundations.backward import batch_norm_backward, batch_norm_backward_steps
 from bnbook.foundations.forward import BatchNorm, batch_norm
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = json.loads((ROOT / "book/foundations/exercises.ipynb").read_text(encoding="utf-8"))
+NOTEBOOK = json.loads(
+    (ROOT / "book/foundations/exercises.ipynb").read_text(encoding="utf-8")
+)
 EXERCISES = {exercise.id: exercise for exercise in LISTED}
-CHAPTERS = ("foundations/forward", "foundations/backward")
+CHAPTERS = tuple(dict.fromkeys(exercise.chapter for exercise in LISTED))
 
 
 def close(got, expected):
@@ -60,7 +62,10 @@ class TestReferencesAreTheBook:
     def test_outlier(self):
         outlier = answer("forward-degenerate")
         x = np.array([0.0, 0.0, -2.5, 0.0])[:, None]
-        close(outlier(-2.5, 4, 0.2), batch_norm(x, np.ones(1), np.zeros(1), eps=0.2)[1].z_hat[2, 0])
+        close(
+            outlier(-2.5, 4, 0.2),
+            batch_norm(x, np.ones(1), np.zeros(1), eps=0.2)[1].z_hat[2, 0],
+        )
         close(outlier(1e9, 10, 1e-5), 3.0)  # √(M − 1)
 
     def test_running_statistics_and_folding(self, dense):
@@ -73,10 +78,16 @@ class TestReferencesAreTheBook:
             before = layer.running_mean.numpy().copy(), layer.running_var.numpy().copy()
             layer(torch.tensor(x))
         running = layer.running_mean.numpy(), layer.running_var.numpy()
-        for got, expected in zip(answer("forward-running")(*before, x, 0.3), running, strict=True):
+        for got, expected in zip(
+            answer("forward-running")(*before, x, 0.3), running, strict=True
+        ):
             close(got, expected)
         rng = np.random.default_rng(13)
-        weight, bias, inputs = rng.normal(size=(4, 3)), rng.normal(size=4), rng.normal(size=(6, 3))
+        weight, bias, inputs = (
+            rng.normal(size=(4, 3)),
+            rng.normal(size=4),
+            rng.normal(size=(6, 3)),
+        )
         folded, shift = answer("forward-fold")(weight, bias, gamma, beta, *running, eps)
         expected = layer.eval()(torch.tensor(inputs @ weight.T + bias)).detach().numpy()
         close(inputs @ folded.T + shift, expected)
@@ -84,20 +95,30 @@ class TestReferencesAreTheBook:
     def test_backward(self, dense, images):
         x, gamma, beta, dy, eps = dense
         _, cache = batch_norm(x, gamma, beta, eps=eps)
-        grads, steps = batch_norm_backward(dy, cache), batch_norm_backward_steps(dy, cache)
+        grads, steps = (
+            batch_norm_backward(dy, cache),
+            batch_norm_backward_steps(dy, cache),
+        )
         dgamma, dbeta = answer("backward-dgamma-dbeta")(dy, cache.z_hat)
         close(dgamma, grads.dgamma)
         close(dbeta, grads.dbeta)
         close(answer("backward-dvar")(dy, x, gamma, eps), steps.dvar[0])
         paths = answer("backward-paths")(dy, x, gamma, eps)
-        for got, expected in zip(paths, (steps.path_z_hat, steps.path_var, steps.path_mean), strict=True):
+        for got, expected in zip(
+            paths, (steps.path_z_hat, steps.path_var, steps.path_mean), strict=True
+        ):
             close(got, np.broadcast_to(expected, x.shape))
         close(answer("backward-dx")(dy, x, gamma, eps), grads.dx)
         along = (grads.dx * cache.z_hat).sum(axis=0)
-        close(answer("backward-epsilon")(grads.dgamma, gamma, x.var(axis=0), eps), along)
+        close(
+            answer("backward-epsilon")(grads.dgamma, gamma, x.var(axis=0), eps), along
+        )
         x, gamma, beta, dy, eps = images
         _, cache = batch_norm(x, gamma, beta, eps=eps, axes=(0, 2, 3))
-        close(answer("backward-conv")(dy, x, gamma, eps), batch_norm_backward(dy, cache).dx)
+        close(
+            answer("backward-conv")(dy, x, gamma, eps),
+            batch_norm_backward(dy, cache).dx,
+        )
 
     def test_jacobian_and_inference_mode(self, dense):
         x, gamma, beta, dy, eps = dense
@@ -112,30 +133,218 @@ class TestReferencesAreTheBook:
         mean, var = np.arange(4.0), np.arange(1.0, 5.0)
         leaves = [torch.tensor(a, requires_grad=True) for a in (x, gamma, beta)]
         y = torch.nn.functional.batch_norm(
-            leaves[0], torch.tensor(mean), torch.tensor(var), *leaves[1:], training=False, eps=eps
+            leaves[0],
+            torch.tensor(mean),
+            torch.tensor(var),
+            *leaves[1:],
+            training=False,
+            eps=eps,
         )
         exact = torch.autograd.grad(y, leaves, torch.tensor(dy))
-        for got, expected in zip(answer("backward-eval")(dy, x, gamma, mean, var, eps), exact, strict=True):
+        for got, expected in zip(
+            answer("backward-eval")(dy, x, gamma, mean, var, eps), exact, strict=True
+        ):
             close(got, expected.numpy())
 
     @pytest.mark.parametrize("name", ["forward-property", "backward-property"])
     def test_correct_implementations_agree_and_wrong_ones_do_not(self, name, dense):
         x, gamma, beta, dy, eps = dense
         exercise = EXERCISES[name]
-        args = (x, gamma, beta, eps) if name.startswith("forward") else (dy, x, gamma, eps)
+        args = (
+            (x, gamma, beta, eps) if name.startswith("forward") else (dy, x, gamma, eps)
+        )
 
         def flat(function):
             result = function(*args)
-            return np.concatenate([np.ravel(a) for a in (result if type(result) is tuple else (result,))])
+            return np.concatenate(
+                [np.ravel(a) for a in (result if type(result) is tuple else (result,))]
+            )
 
         y, cache = batch_norm(x, gamma, beta, eps=eps)
         grads = batch_norm_backward(dy, cache)
-        exact = flat(lambda *_: y if name.startswith("forward") else (grads.dx, grads.dgamma, grads.dbeta))
+        exact = flat(
+            lambda *_: (
+                y
+                if name.startswith("forward")
+                else (grads.dx, grads.dgamma, grads.dbeta)
+            )
+        )
         for variant in exercise.correct:
             close(flat(variant.function), exact)
-        assert any((flat(v.function) != flat(exercise.correct[0].function)).any() for v in exercise.correct)
+        assert any(
+            (flat(v.function) != flat(exercise.correct[0].function)).any()
+            for v in exercise.correct
+        )
         for variant in exercise.mutants:
             assert abs(flat(variant.function) - exact).max() > 1e-3, variant.id
+
+
+def test_a_test_against_autograd_passes():
+    def by_autograd(batch_norm_backward):
+        rng = np.random.default_rng(3)
+        x, dy, gamma = (
+            rng.normal(1.0, 2.0, size=(5, 3)),
+            rng.normal(size=(5, 3)),
+            rng.normal(size=3),
+        )
+        leaves = [torch.tensor(a, requires_grad=True) for a in (x, gamma, np.zeros(3))]
+        y = torch.nn.functional.batch_norm(
+            leaves[0], None, None, *leaves[1:], training=True, eps=0.5
+        )
+        expected = torch.autograd.grad(y, leaves, torch.tensor(dy))
+        for got, want in zip(
+            batch_norm_backward(dy, x, gamma, 0.5), expected, strict=True
+        ):
+            np.testing.assert_allclose(got, want.numpy(), rtol=1e-9, atol=1e-11)
+
+    assert check("backward-property", by_autograd, seconds=100).outcome == "correct"
+
+
+def dx_from_sums(dy, x, gamma, eps, *, mean=1.0, var=1.0):
+    """Yu's Eq. (12), with a weight on the path through the mean and on the one through the variance."""
+    count = len(x)
+    root = np.sqrt(((x - np.mean(x, 0)) ** 2).sum(0) / count + eps)
+    z_hat = (x - np.mean(x, 0)) / root
+    total = (dy * gamma).sum(0), (dy * gamma * z_hat).sum(0)
+    return (count * dy * gamma - mean * total[0] - var * z_hat * total[1]) / (
+        count * root
+    )
+
+
+STUDENTS = [
+    (
+        "forward-standardize",
+        "unbiased-variance",
+        lambda x, e: (
+            (x - x.mean(0)) / np.sqrt(((x - x.mean(0)) ** 2).sum(0) / (len(x) - 1) + e)
+        ),
+    ),
+    (
+        "forward-standardize",
+        "eps-outside-root",
+        lambda x, e: (x - x.mean(0)) / (x.var(0) ** 0.5 + e),
+    ),
+    (
+        "forward-standardize",
+        "wrong-axis",
+        lambda x, e: ((x.T - x.mean(1)) / np.sqrt(x.var(1) + e)).T,
+    ),
+    (
+        "forward-standardize",
+        "eps-ignored",
+        lambda x, e: (x - x.mean(0)) * x.var(0) ** -0.5,
+    ),
+    (
+        "forward-identity",
+        "eps-ignored",
+        lambda x, e: (np.sqrt(((x - x.mean(0)) ** 2).mean(0)), np.mean(x, 0)),
+    ),
+    (
+        "forward-batch-norm",
+        "one-pass-variance",
+        lambda x, g, b, e: (
+            g
+            / np.sqrt(np.einsum("md,md->d", x, x) / len(x) - x.mean(0) ** 2 + e)
+            * (x - x.mean(0))
+            + b
+        ),
+    ),
+    (
+        "forward-conv",
+        "one-image-at-a-time",
+        lambda x, g, b, e: np.stack(
+            [
+                [
+                    (c - c.mean()) / np.sqrt(c.var() + e) * s + t
+                    for c, s, t in zip(i, g, b, strict=True)
+                ]
+                for i in x
+            ]
+        ),
+    ),
+    (
+        "forward-conv",
+        "parameters-along-width",
+        lambda x, g, b, e: (
+            b
+            + (x - x.mean((0, 2, 3)).reshape(-1, 1, 1))
+            * g
+            / np.sqrt(x.var((0, 2, 3)).reshape(-1, 1, 1) + e)
+        ),
+    ),
+    (
+        "forward-running",
+        "momentum-of-the-past",
+        lambda m, v, x, p: (
+            x.mean(0) + p * (m - x.mean(0)),
+            x.var(0, ddof=1) + p * (v - x.var(0, ddof=1)),
+        ),
+    ),
+    (
+        "forward-fold",
+        "bias-lost",
+        lambda w, b, g, beta, m, v, e: (
+            np.diag(g / np.sqrt(v + e)) @ w,
+            beta - m * g / np.sqrt(v + e),
+        ),
+    ),
+    (
+        "backward-dgamma-dbeta",
+        "averaged",
+        lambda dy, z: ((z * dy).sum(0) / len(z), dy.sum(0) / len(z)),
+    ),
+    ("backward-dx", "mean-path-dropped", lambda *a: dx_from_sums(*a, mean=0)),
+    ("backward-dx", "variance-path-dropped", lambda *a: dx_from_sums(*a, var=0)),
+    ("backward-dx", "detached-statistics", lambda *a: dx_from_sums(*a, mean=0, var=0)),
+    (
+        "backward-dx",
+        "sums-for-means",
+        lambda *a: dx_from_sums(*a, mean=len(a[1]), var=len(a[1])),
+    ),
+    ("backward-dx", "mean-path-sign", lambda *a: dx_from_sums(*a, mean=-1)),
+    ("backward-dx", "gamma-lost", lambda dy, x, g, e: dx_from_sums(dy, x, 1.0, e)),
+    (
+        "backward-conv",
+        "divided-by-images",
+        lambda dy, x, g, e: np.moveaxis(
+            dx_from_sums(
+                *(np.moveaxis(a, 1, -1).reshape(-1, x.shape[1]) for a in (dy, x)),
+                g,
+                e,
+                mean=x.shape[2] * x.shape[3],
+                var=x.shape[2] * x.shape[3],
+            ).reshape(x.shape[0], x.shape[2], x.shape[3], x.shape[1]),
+            -1,
+            1,
+        ),
+    ),
+    (
+        "backward-jacobian",
+        "variance-path-dropped",
+        lambda x, g, e: (
+            g
+            * (x.var() + e) ** -0.5
+            * (np.identity(len(x)) - np.full((len(x),) * 2, 1 / len(x)))
+        ),
+    ),
+    ("backward-epsilon", "orthogonal", lambda d, g, v, e: np.zeros(len(v))),
+    (
+        "backward-eval",
+        "batch-statistics",
+        lambda dy, x, g, m, v, e: (
+            dy * g * (x.var(0) + e) ** -0.5,
+            np.einsum("md,md->d", dy, (x - x.mean(0)) / np.sqrt(x.var(0) + e)),
+            dy.sum(0),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake", "answer"), STUDENTS, ids=[f"{s[0]}-{s[1]}" for s in STUDENTS]
+)
+def test_a_mistake_is_known_however_it_is_written(name, mistake, answer):
+    assert check(name, answer).mistake == mistake
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -147,15 +356,23 @@ def test_each_chapter_has_enough_exercises(chapter):
 
 
 def sources(kind):
-    return ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == kind]
+    return [
+        "".join(cell["source"])
+        for cell in NOTEBOOK["cells"]
+        if cell["cell_type"] == kind
+    ]
 
 
 class TestNotebook:
     def test_stub_cells_are_what_the_solutions_give(self):
-        spec = importlib.util.spec_from_file_location("exercises_tool", ROOT / "tools" / "exercises.py")
+        spec = importlib.util.spec_from_file_location(
+            "exercises_tool", ROOT / "tools" / "exercises.py"
+        )
         tool = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(tool)
-        assert [name for name, _ in tool.stub_cells(NOTEBOOK)] == list(EXERCISES), "a stub cell is missing"
+        assert [name for name, _ in tool.stub_cells(NOTEBOOK)] == list(EXERCISES), (
+            "a stub cell is missing"
+        )
         assert tool.drifted(NOTEBOOK) == [], "run `python tools/exercises.py sync`"
 
     def test_exercises_come_in_order_under_their_chapters(self):
@@ -166,16 +383,28 @@ class TestNotebook:
             if EXERCISES[exercise].chapter == chapter
         ]
         assert names == list(EXERCISES)
-        headings = [source.partition("\n")[0] for source in sources("markdown") if source.startswith("#")]
-        assert headings == ["# Exercises", "## Forward", "## Backward"]
+        headings = [
+            source.partition("\n")[0]
+            for source in sources("markdown")
+            if source.startswith("#")
+        ]
+        names = [chapter.rpartition("/")[2].capitalize() for chapter in CHAPTERS]
+        assert headings == ["# Exercises", *(f"## {name}" for name in names)]
 
     @pytest.mark.parametrize("name", EXERCISES)
     def test_each_exercise_has_all_its_cells(self, name):
         exercise = EXERCISES[name]
         start = f"```{{exercise}} {exercise.title}\n:label: ex-{name}\n\n**{exercise.level.capitalize()}.** "
-        at = [i for i, cell in enumerate(NOTEBOOK["cells"]) if "".join(cell["source"]).startswith(start)]
+        at = [
+            i
+            for i, cell in enumerate(NOTEBOOK["cells"])
+            if "".join(cell["source"]).startswith(start)
+        ]
         assert len(at) == 1, f"no markdown cell starts with {start!r}"
-        hints = [f'hint("{name}"{f", {n}" if n > 1 else ""})' for n in range(1, len(exercise.hints) + 1)]
+        hints = [
+            f'hint("{name}"{f", {n}" if n > 1 else ""})'
+            for n in range(1, len(exercise.hints) + 1)
+        ]
         expected = [
             stub(name),
             f'check("{name}", {exercise.reference.__name__})',
@@ -188,18 +417,31 @@ class TestNotebook:
         assert all("hide-cell" in cell["metadata"]["tags"] for cell in folded)
         labels = [cell["metadata"]["mystnb"]["code_prompt_show"] for cell in folded]
         total = len(hints)
-        assert labels == [*(f"Show hint {n} of {total}" for n in range(1, total + 1)), "Show solution"]
+        assert labels == [
+            *(f"Show hint {n} of {total}" for n in range(1, total + 1)),
+            "Show solution",
+        ]
 
     def test_stored_outputs_are_those_of_an_unsolved_notebook(self):
         code = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
-        assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+        assert [cell["execution_count"] for cell in code] == list(
+            range(1, len(code) + 1)
+        )
         for cell in code:
-            shown = "".join("".join(o.get("data", {}).get("text/plain", "")) for o in cell["outputs"])
-            assert all(output["output_type"] == "execute_result" for output in cell["outputs"])
+            shown = "".join(
+                "".join(o.get("data", {}).get("text/plain", ""))
+                for o in cell["outputs"]
+            )
+            assert all(
+                output["output_type"] == "execute_result" for output in cell["outputs"]
+            )
             if "".join(cell["source"]).startswith("check("):
                 assert shown.startswith("○ ")
                 assert ": not attempted\n" in shown
-            assert not re.search(r"/(tmp|home|root|work|Users)/|0x[0-9a-f]{6}", json.dumps(cell["outputs"]))
+            assert not re.search(
+                r"/(tmp|home|root|work|Users)/|0x[0-9a-f]{6}",
+                json.dumps(cell["outputs"]),
+            )
 
     def test_no_two_functions_share_a_name(self):
         names = [exercise.reference.__name__ for exercise in LISTED]

@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bnbook.foundations.folding import fold_batch_norm, inference_affine
+from bnbook.foundations.folding import (
+    fold_batch_norm,
+    inference_affine,
+    per_output_scale,
+)
 from bnbook.foundations.forward import BatchNorm, batch_statistics
 from bnbook.foundations.inference import (
     ESTIMATORS,
@@ -50,7 +54,9 @@ class TestWeights:
     def test_memory_against_sums_over_the_weights(self, alpha):
         weights = ema_weights(alpha, 3000)
         memory = ema_memory(alpha)
-        np.testing.assert_allclose(memory.mean_age, weights @ np.arange(3000), rtol=1e-9)
+        np.testing.assert_allclose(
+            memory.mean_age, weights @ np.arange(3000), rtol=1e-9
+        )
         np.testing.assert_allclose(memory.window, 1 / (weights**2).sum(), rtol=1e-9)
         np.testing.assert_allclose(alpha**memory.half_life, 0.5, rtol=1e-9)
         # A plain average of that window is equally old.
@@ -67,20 +73,30 @@ class TestWeights:
 
 class TestEstimators:
     def test_c4_against_known_values(self):
-        assert normal_deviation_factor(2) == pytest.approx(math.sqrt(2 / math.pi), rel=1e-14)
-        assert normal_deviation_factor(3) == pytest.approx(math.sqrt(math.pi) / 2, rel=1e-14)
+        assert normal_deviation_factor(2) == pytest.approx(
+            math.sqrt(2 / math.pi), rel=1e-14
+        )
+        assert normal_deviation_factor(3) == pytest.approx(
+            math.sqrt(math.pi) / 2, rel=1e-14
+        )
         # The known expansion 1 − 1/(4M) − 7/(32M²) − …
-        assert normal_deviation_factor(100) == pytest.approx(1 - 1 / 400 - 7 / 320000, abs=1e-6)
+        assert normal_deviation_factor(100) == pytest.approx(
+            1 - 1 / 400 - 7 / 320000, abs=1e-6
+        )
 
     @pytest.mark.parametrize("estimator", ["biased", "unbiased", "moments"])
     @pytest.mark.parametrize("alpha", [0.0, 0.6])
     def test_expectation_by_enumerating_every_outcome(self, estimator, alpha):
         """Two-valued data, four batches of three: all 2^12 outcomes are equally likely."""
-        outcomes = np.array(list(itertools.product([3.0, 7.0], repeat=12))).reshape(-1, 4, 3)
+        outcomes = np.array(list(itertools.product([3.0, 7.0], repeat=12))).reshape(
+            -1, 4, 3
+        )
         found = estimate_variance(outcomes, estimator, alpha).mean() / 4.0  # τ² = 4
         weights = ema_weights(alpha, 4) / ema_weights(alpha, 4).sum()
         finite = {
-            "biased": 2 / 3, "unbiased": 1.0, "moments": 1 - (weights**2).sum() / 3
+            "biased": 2 / 3,
+            "unbiased": 1.0,
+            "moments": 1 - (weights**2).sum() / 3,
         }
         assert abs(found - finite[estimator]) < 1e-12
         if estimator != "moments" or alpha == 0:  # there the window needs a long run
@@ -95,7 +111,9 @@ class TestEstimators:
             error = found.std(ddof=1) / np.sqrt(len(found))
             expected = expected_variance(estimator, size, 0.8)
             assert abs(found.mean() - expected) < 4 * error
-        assert expected_variance("deviation", size, 0.8) < expected_variance("biased", size, 0.8)
+        assert expected_variance("deviation", size, 0.8) < expected_variance(
+            "biased", size, 0.8
+        )
 
     @given(st.integers(2, 200), st.floats(0, 0.99))
     def test_order_of_the_biases(self, size, alpha):
@@ -103,7 +121,9 @@ class TestEstimators:
             expected_variance(name, size, alpha)
             for name in ("deviation", "biased", "moments", "unbiased")
         )
-        assert deviation <= biased + 1e-12 and biased <= moments + 1e-12 < unbiased + 1e-9
+        assert (
+            deviation <= biased + 1e-12 and biased <= moments + 1e-12 < unbiased + 1e-9
+        )
 
     def test_moments_do_not_cancel_under_a_large_mean(self):
         batches = np.random.default_rng(6).normal(size=(50, 4))
@@ -112,13 +132,20 @@ class TestEstimators:
 
     def test_spread_is_that_of_the_data(self):
         rng = np.random.default_rng(7)
-        for draw, kurtosis in ((rng.standard_normal, 0.0), (rng.standard_exponential, 6.0)):
+        for draw, kurtosis in (
+            (rng.standard_normal, 0.0),
+            (rng.standard_exponential, 6.0),
+        ):
             found = draw((100_000, 8)).var(1, ddof=1)
             assert found.std() == pytest.approx(variance_spread(8, kurtosis), rel=0.05)
 
     def test_spread_of_two_values_by_enumeration(self):
-        coins = np.array(list(itertools.product([-1.0, 1.0], repeat=4)))  # excess kurtosis −2
-        assert coins.var(1, ddof=1).std() == pytest.approx(variance_spread(4, -2.0), rel=1e-12)
+        coins = np.array(
+            list(itertools.product([-1.0, 1.0], repeat=4))
+        )  # excess kurtosis −2
+        assert coins.var(1, ddof=1).std() == pytest.approx(
+            variance_spread(4, -2.0), rel=1e-12
+        )
 
 
 def batches_of(rng, sizes, features=3):
@@ -141,26 +168,36 @@ class TestRunningStatistics:
         np.testing.assert_allclose(running.var, layer.running_var, rtol=1e-14)
         assert running.weight == pytest.approx(1 - 0.8**3)
 
-    @given(st.lists(st.integers(2, 9), min_size=1, max_size=6), st.integers(0, 2**32 - 1), rates)
+    @given(
+        st.lists(st.integers(2, 9), min_size=1, max_size=6),
+        st.integers(0, 2**32 - 1),
+        rates,
+    )
     def test_corrected_average_is_a_weighted_mean(self, sizes, seed, alpha):
         batches = batches_of(np.random.default_rng(seed), sizes)
         running = RunningStatistics((3,), alpha=alpha)
         for x in batches:
             update(running, x)
         weights = ema_weights(alpha, len(sizes))[::-1]
-        expected = np.average([x.var(0, ddof=1) for x in batches], axis=0, weights=weights)
+        expected = np.average(
+            [x.var(0, ddof=1) for x in batches], axis=0, weights=weights
+        )
         np.testing.assert_allclose(running.var, expected, rtol=1e-11)
         expected = np.average([x.mean(0) for x in batches], axis=0, weights=weights)
         np.testing.assert_allclose(running.mean, expected, rtol=1e-9, atol=1e-12)
 
-    @given(st.lists(st.integers(2, 9), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+    @given(
+        st.lists(st.integers(2, 9), min_size=1, max_size=6), st.integers(0, 2**32 - 1)
+    )
     def test_pooling_forgets_the_batches(self, sizes, seed):
         batches = batches_of(np.random.default_rng(seed), sizes)
         running = RunningStatistics(3)
         for x in batches:
             update(running, x)
         everything = np.concatenate(batches)
-        np.testing.assert_allclose(running.mean, everything.mean(0), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(
+            running.mean, everything.mean(0), rtol=1e-10, atol=1e-12
+        )
         np.testing.assert_allclose(running.var, everything.var(0, ddof=1), rtol=1e-10)
         assert running.count == sum(sizes)
 
@@ -174,7 +211,9 @@ class TestRunningStatistics:
         other = parts[2].merge(RunningStatistics(3)).merge(parts[0]).merge(parts[1])
         everything = np.concatenate(batches)
         for merged in (one, other):
-            np.testing.assert_allclose(merged.var, everything.var(0, ddof=1), rtol=1e-12)
+            np.testing.assert_allclose(
+                merged.var, everything.var(0, ddof=1), rtol=1e-12
+            )
             np.testing.assert_allclose(merged.mean, everything.mean(0), rtol=1e-12)
             assert merged.count == 13
         for part, (mean, var, count) in zip(parts, before, strict=True):
@@ -205,19 +244,38 @@ LAYERS = {
     "dilated": (lambda: nn.Conv2d(4, 6, 3, dilation=2), (2, 4, 7, 7)),
     "padded": (lambda: nn.Conv2d(4, 6, 3, padding=2), (2, 4, 5, 5)),
     "same": (lambda: nn.Conv2d(4, 6, 3, padding="same"), (2, 4, 5, 5)),
-    "circular": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), (2, 4, 5, 5)),
-    "reflect": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (2, 4, 5, 5)),
-    "replicate": (lambda: nn.Conv1d(4, 6, 3, padding=1, padding_mode="replicate"), (2, 4, 5)),
+    "circular": (
+        lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"),
+        (2, 4, 5, 5),
+    ),
+    "reflect": (
+        lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
+        (2, 4, 5, 5),
+    ),
+    "replicate": (
+        lambda: nn.Conv1d(4, 6, 3, padding=1, padding_mode="replicate"),
+        (2, 4, 5),
+    ),
     "grouped": (lambda: nn.Conv2d(4, 6, 3, groups=2), (2, 4, 5, 5)),
     "depthwise": (lambda: nn.Conv2d(4, 8, 3, groups=4), (2, 4, 5, 5)),
     "transposed1d": (lambda: nn.ConvTranspose1d(4, 6, 3, stride=2), (2, 4, 5)),
-    "transposed2d": (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
-                     (2, 4, 5, 5)),
+    "transposed2d": (
+        lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
+        (2, 4, 5, 5),
+    ),
     "transposed3d": (lambda: nn.ConvTranspose3d(4, 6, 2), (1, 4, 2, 3, 2)),
-    "transposed, grouped": (lambda: nn.ConvTranspose2d(4, 6, 3, groups=2, dilation=2), (2, 4, 4, 4)),
+    "transposed, grouped": (
+        lambda: nn.ConvTranspose2d(4, 6, 3, groups=2, dilation=2),
+        (2, 4, 4, 4),
+    ),
     "transposed, depthwise": (lambda: nn.ConvTranspose1d(4, 8, 3, groups=4), (2, 4, 5)),
 }
-TORCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+TORCH_NORMS = {
+    2: nn.BatchNorm1d,
+    3: nn.BatchNorm1d,
+    4: nn.BatchNorm2d,
+    5: nn.BatchNorm3d,
+}
 
 
 def outputs_of(layer):
@@ -242,8 +300,14 @@ def pair(name, ours=False, seed=0):
     torch.manual_seed(seed)
     layer = build().double()
     count = outputs_of(layer)
-    norm = BatchNorm(count, eps=0.1) if ours else TORCH_NORMS[len(shape)](count, eps=0.1)
-    return layer, trained_norm(norm.double(), seed), torch.randn(shape, dtype=torch.float64)
+    norm = (
+        BatchNorm(count, eps=0.1) if ours else TORCH_NORMS[len(shape)](count, eps=0.1)
+    )
+    return (
+        layer,
+        trained_norm(norm.double(), seed),
+        torch.randn(shape, dtype=torch.float64),
+    )
 
 
 class TestFolding:
@@ -254,19 +318,30 @@ class TestFolding:
         layer, norm, x = pair(name, ours)
         if not bias:
             layer.bias = None
-        before = [value.clone() for value in (*layer.state_dict().values(), *norm.state_dict().values())]
+        before = [
+            value.clone()
+            for value in (*layer.state_dict().values(), *norm.state_dict().values())
+        ]
         folded = fold_batch_norm(layer, norm)
         assert type(folded) is type(layer) and folded.bias is not None
         with torch.no_grad():
-            torch.testing.assert_close(folded(x), norm(layer(x)), rtol=1e-12, atol=1e-12)
-            assert (folded(x) - layer(x)).abs().max() > 0.1  # the normalization does something
+            torch.testing.assert_close(
+                folded(x), norm(layer(x)), rtol=1e-12, atol=1e-12
+            )
+            assert (
+                folded(x) - layer(x)
+            ).abs().max() > 0.1  # the normalization does something
         after = [*layer.state_dict().values(), *norm.state_dict().values()]
         for one, other in zip(before, after, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=0)
         assert folded.weight.data_ptr() != layer.weight.data_ptr()
 
-    @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-    @pytest.mark.parametrize("name", ["linear", "padded", "grouped", "transposed, grouped"])
+    @pytest.mark.parametrize(
+        ("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)]
+    )
+    @pytest.mark.parametrize(
+        "name", ["linear", "padded", "grouped", "transposed, grouped"]
+    )
     def test_in_narrow_dtypes(self, name, dtype, bound):
         layer, norm, x = pair(name)
         exact = norm(layer(x)).detach()
@@ -288,21 +363,36 @@ class TestFolding:
 
     def test_a_whole_model(self):
         torch.manual_seed(3)
-        norms = [trained_norm(n, s) for s, n in enumerate(
-            (nn.BatchNorm2d(3), nn.BatchNorm2d(8), nn.BatchNorm2d(6), BatchNorm(4)))]
+        norms = [
+            trained_norm(n, s)
+            for s, n in enumerate(
+                (nn.BatchNorm2d(3), nn.BatchNorm2d(8), nn.BatchNorm2d(6), BatchNorm(4))
+            )
+        ]
         model = nn.Sequential(
             norms[0],  # nothing before it: stays
             nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norms[1], nn.ReLU()),
             nn.Sequential(nn.ConvTranspose2d(8, 6, 3, groups=2)),
             norms[2],  # folds across the border of a nested model
-            nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4), norms[3],
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(6 * 36, 4),
+            norms[3],
         ).double()
         for norm in norms:
             norm.eval()
         x = torch.randn(5, 3, 4, 4, dtype=torch.float64)
         folded = fold_batch_norm(model)
         kinds = [type(part).__name__ for part in folded]
-        assert kinds == ["BatchNorm2d", "Conv2d", "ReLU", "ConvTranspose2d", "ReLU", "Flatten", "Linear"]
+        assert kinds == [
+            "BatchNorm2d",
+            "Conv2d",
+            "ReLU",
+            "ConvTranspose2d",
+            "ReLU",
+            "Flatten",
+            "Linear",
+        ]
         torch.testing.assert_close(folded(x), model.eval()(x), rtol=1e-11, atol=1e-11)
 
     def test_a_second_normalization_is_folded_no_further(self):
@@ -331,32 +421,109 @@ HOOKED.register_forward_hook(lambda *_: None)
 PARAMETRIZED = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3))
 
 
-@pytest.mark.parametrize(("error", "message", "call"), [
-    (ValueError, "training mode.*eval", lambda: fold_batch_norm(CONV, nn.BatchNorm2d(6))),
-    (ValueError, "training mode", lambda: fold_batch_norm(CONV, BatchNorm(6))),
-    (ValueError, "training mode", lambda: fold_batch_norm(nn.Sequential(CONV, nn.BatchNorm2d(6)))),
-    (ValueError, "6 outputs .* 4 features", lambda: fold_batch_norm(CONV, nn.BatchNorm2d(4).eval())),
-    (ValueError, "6 outputs .* 4 features", lambda: fold_batch_norm(CONV, BatchNorm(4).eval())),
-    (ValueError, "use BatchNorm2d", lambda: fold_batch_norm(CONV, nn.BatchNorm1d(6).eval())),
-    (ValueError, "track_running_stats=False",
-     lambda: fold_batch_norm(CONV, nn.BatchNorm2d(6, track_running_stats=False).eval())),
-    (ValueError, "running variance is negative",
-     lambda: fold_batch_norm(CONV, bad_norm(lambda n: n.running_var.fill_(-1)))),
-    (ValueError, "mean of BatchNorm2d is not finite",
-     lambda: fold_batch_norm(CONV, bad_norm(lambda n: n.running_mean.fill_(math.nan)))),
-    (ValueError, "scale of BatchNorm2d is not finite",
-     lambda: fold_batch_norm(CONV, bad_norm(lambda n: n.weight.data.fill_(math.inf)))),
-    (ValueError, "ε is 0", lambda: fold_batch_norm(CONV, bad_norm(lambda n: n.running_var.zero_(), eps=0.0))),
-    (ValueError, "overflows torch.float16",
-     lambda: fold_batch_norm(nn.Conv2d(4, 6, 3).half(), bad_norm(lambda n: n.bias.data.fill_(1e6)))),
-    (ValueError, "forward hooks", lambda: fold_batch_norm(HOOKED, nn.BatchNorm2d(6).eval())),
-    (TypeError, "remove a parametrization", lambda: fold_batch_norm(PARAMETRIZED, nn.BatchNorm2d(6).eval())),
-    (TypeError, "got ReLU", lambda: fold_batch_norm(nn.ReLU(), nn.BatchNorm2d(6).eval())),
-    (TypeError, "got LayerNorm", lambda: fold_batch_norm(CONV, nn.LayerNorm(6).eval())),
-    (TypeError, "got InstanceNorm2d", lambda: inference_affine(nn.InstanceNorm2d(6).eval())),
-    (TypeError, "Conv2d alone", lambda: fold_batch_norm(CONV)),
-    (TypeError, "ModuleList alone", lambda: fold_batch_norm(nn.ModuleList([CONV]))),
-])
+@pytest.mark.parametrize(
+    ("error", "message", "call"),
+    [
+        (
+            ValueError,
+            "training mode.*eval",
+            lambda: fold_batch_norm(CONV, nn.BatchNorm2d(6)),
+        ),
+        (ValueError, "training mode", lambda: fold_batch_norm(CONV, BatchNorm(6))),
+        (
+            ValueError,
+            "training mode",
+            lambda: fold_batch_norm(nn.Sequential(CONV, nn.BatchNorm2d(6))),
+        ),
+        (
+            ValueError,
+            "6 outputs .* 4 features",
+            lambda: fold_batch_norm(CONV, nn.BatchNorm2d(4).eval()),
+        ),
+        (
+            ValueError,
+            "6 outputs .* 4 features",
+            lambda: fold_batch_norm(CONV, BatchNorm(4).eval()),
+        ),
+        (
+            ValueError,
+            "use BatchNorm2d",
+            lambda: fold_batch_norm(CONV, nn.BatchNorm1d(6).eval()),
+        ),
+        (
+            ValueError,
+            "track_running_stats=False",
+            lambda: fold_batch_norm(
+                CONV, nn.BatchNorm2d(6, track_running_stats=False).eval()
+            ),
+        ),
+        (
+            ValueError,
+            "running variance is negative",
+            lambda: fold_batch_norm(CONV, bad_norm(lambda n: n.running_var.fill_(-1))),
+        ),
+        (
+            ValueError,
+            "mean of BatchNorm2d is not finite",
+            lambda: fold_batch_norm(
+                CONV, bad_norm(lambda n: n.running_mean.fill_(math.nan))
+            ),
+        ),
+        (
+            ValueError,
+            "scale of BatchNorm2d is not finite",
+            lambda: fold_batch_norm(
+                CONV, bad_norm(lambda n: n.weight.data.fill_(math.inf))
+            ),
+        ),
+        (
+            ValueError,
+            "ε is 0",
+            lambda: fold_batch_norm(
+                CONV, bad_norm(lambda n: n.running_var.zero_(), eps=0.0)
+            ),
+        ),
+        (
+            ValueError,
+            "overflows torch.float16",
+            lambda: fold_batch_norm(
+                nn.Conv2d(4, 6, 3).half(), bad_norm(lambda n: n.bias.data.fill_(1e6))
+            ),
+        ),
+        (
+            ValueError,
+            "forward hooks",
+            lambda: fold_batch_norm(HOOKED, nn.BatchNorm2d(6).eval()),
+        ),
+        (
+            TypeError,
+            "remove a parametrization",
+            lambda: fold_batch_norm(PARAMETRIZED, nn.BatchNorm2d(6).eval()),
+        ),
+        (
+            TypeError,
+            "got ReLU",
+            lambda: fold_batch_norm(nn.ReLU(), nn.BatchNorm2d(6).eval()),
+        ),
+        (
+            TypeError,
+            "got LayerNorm",
+            lambda: fold_batch_norm(CONV, nn.LayerNorm(6).eval()),
+        ),
+        (
+            TypeError,
+            "got InstanceNorm2d",
+            lambda: inference_affine(nn.InstanceNorm2d(6).eval()),
+        ),
+        (
+            ValueError,
+            r"scale must have shape \(6,\), got \(4,\)",
+            lambda: per_output_scale(CONV, torch.ones(4)),
+        ),
+        (TypeError, "Conv2d alone", lambda: fold_batch_norm(CONV)),
+        (TypeError, "ModuleList alone", lambda: fold_batch_norm(nn.ModuleList([CONV]))),
+    ],
+)
 def test_bad_folding(error, message, call):
     with pytest.raises(error, match=message):
         call()
@@ -369,42 +536,125 @@ def running(**options):
     return RunningStatistics(2, **options)
 
 
-@pytest.mark.parametrize(("error", "message", "call"), [
-    (ValueError, r"alpha must lie in \[0, 1\], got 1.5.*momentum", lambda: ema_weights(1.5, 3)),
-    (ValueError, "alpha must lie in", lambda: ema_weights(-0.1, 3)),
-    (ValueError, "alpha must lie in.*nan", lambda: running(alpha=math.nan)),
-    (TypeError, "alpha must be a real number, got str", lambda: running(alpha="0.9")),
-    (TypeError, "alpha must be a real number, got bool", lambda: running(alpha=True)),
-    (ValueError, "steps must be at least 1, got 0", lambda: ema_weights(0.5, 0)),
-    (TypeError, "steps must be an integer", lambda: ema_weights(0.5, 2.0)),
-    (ValueError, "alpha must be below 1", lambda: ema_memory(1.0)),
-    (ValueError, "size must be at least 2, got 1", lambda: normal_deviation_factor(1)),
-    (ValueError, "size must be at least 2", lambda: variance_spread(1)),
-    (ValueError, "at least -2", lambda: variance_spread(4, -3.0)),
-    (ValueError, "finite", lambda: variance_spread(4, math.inf)),
-    (TypeError, "excess_kurtosis must be", lambda: variance_spread(4, "heavy")),
-    (ValueError, "estimator must be one of", lambda: expected_variance("best", 4, 0.9)),
-    (ValueError, "estimator must be one of", lambda: estimate_variance(np.ones((3, 4)), "best", 0.9)),
-    (ValueError, r"must have shape \(…, T, M\)", lambda: estimate_variance(np.ones(4), "biased", 0.9)),
-    (ValueError, r"M ≥ 2, got \(3, 1\)", lambda: estimate_variance(np.ones((3, 1)), "biased", 0.9)),
-    (TypeError, "floating-point", lambda: estimate_variance(np.ones((3, 4), int), "biased", 0.9)),
-    (ValueError, "alpha must be below 1", lambda: estimate_variance(np.ones((3, 4)), "biased", 1.0)),
-    (ValueError, "pooling has no initial value", lambda: running(bias_correction=False)),
-    (ValueError, r"mean must have shape \(2,\).*got \(3,\)", lambda: running().update(np.ones(3), GOOD, 4)),
-    (ValueError, r"var must have shape \(2,\)", lambda: running().update(GOOD, np.ones((1, 2)), 4)),
-    (ValueError, "var must not be negative", lambda: running().update(GOOD, -GOOD, 4)),
-    (ValueError, "var must be finite", lambda: running().update(GOOD, GOOD * math.nan, 4)),
-    (TypeError, "mean must be", lambda: running().update([0.5, 1.0], GOOD, 4)),
-    (TypeError, "mean must be real", lambda: running().update(GOOD * 1j, GOOD, 4)),
-    (ValueError, "count must be at least 2", lambda: running(alpha=0.9).update(GOOD, GOOD, 1)),
-    (ValueError, "count must be at least 1", lambda: running().update(GOOD, GOOD, 0)),
-    (TypeError, "count must be an integer", lambda: running().update(GOOD, GOOD, 4.0)),
-    (ValueError, "call update with a batch first", lambda: running().mean),
-    (ValueError, "call update with a batch first", lambda: running(alpha=0.9).var),
-    (TypeError, "must be RunningStatistics", lambda: running().merge(3)),
-    (ValueError, "depends on the order", lambda: running().merge(running(alpha=0.9))),
-    (ValueError, r"other must have shape \(2,\)", lambda: running().merge(RunningStatistics(3))),
-])
+@pytest.mark.parametrize(
+    ("error", "message", "call"),
+    [
+        (
+            ValueError,
+            r"alpha must lie in \[0, 1\], got 1.5.*momentum",
+            lambda: ema_weights(1.5, 3),
+        ),
+        (ValueError, "alpha must lie in", lambda: ema_weights(-0.1, 3)),
+        (ValueError, "alpha must lie in.*nan", lambda: running(alpha=math.nan)),
+        (
+            TypeError,
+            "alpha must be a real number, got str",
+            lambda: running(alpha="0.9"),
+        ),
+        (
+            TypeError,
+            "alpha must be a real number, got bool",
+            lambda: running(alpha=True),
+        ),
+        (ValueError, "steps must be at least 1, got 0", lambda: ema_weights(0.5, 0)),
+        (TypeError, "steps must be an integer", lambda: ema_weights(0.5, 2.0)),
+        (ValueError, "alpha must be below 1", lambda: ema_memory(1.0)),
+        (
+            ValueError,
+            "size must be at least 2, got 1",
+            lambda: normal_deviation_factor(1),
+        ),
+        (ValueError, "size must be at least 2", lambda: variance_spread(1)),
+        (ValueError, "at least -2", lambda: variance_spread(4, -3.0)),
+        (ValueError, "finite", lambda: variance_spread(4, math.inf)),
+        (TypeError, "excess_kurtosis must be", lambda: variance_spread(4, "heavy")),
+        (
+            ValueError,
+            "estimator must be one of",
+            lambda: expected_variance("best", 4, 0.9),
+        ),
+        (
+            ValueError,
+            "estimator must be one of",
+            lambda: estimate_variance(np.ones((3, 4)), "best", 0.9),
+        ),
+        (
+            ValueError,
+            r"must have shape \(…, T, M\)",
+            lambda: estimate_variance(np.ones(4), "biased", 0.9),
+        ),
+        (
+            ValueError,
+            r"M ≥ 2, got \(3, 1\)",
+            lambda: estimate_variance(np.ones((3, 1)), "biased", 0.9),
+        ),
+        (
+            TypeError,
+            "floating-point",
+            lambda: estimate_variance(np.ones((3, 4), int), "biased", 0.9),
+        ),
+        (
+            ValueError,
+            "alpha must be below 1",
+            lambda: estimate_variance(np.ones((3, 4)), "biased", 1.0),
+        ),
+        (
+            ValueError,
+            "pooling has no initial value",
+            lambda: running(bias_correction=False),
+        ),
+        (
+            ValueError,
+            r"mean must have shape \(2,\).*got \(3,\)",
+            lambda: running().update(np.ones(3), GOOD, 4),
+        ),
+        (
+            ValueError,
+            r"var must have shape \(2,\)",
+            lambda: running().update(GOOD, np.ones((1, 2)), 4),
+        ),
+        (
+            ValueError,
+            "var must not be negative",
+            lambda: running().update(GOOD, -GOOD, 4),
+        ),
+        (
+            ValueError,
+            "var must be finite",
+            lambda: running().update(GOOD, GOOD * math.nan, 4),
+        ),
+        (TypeError, "mean must be", lambda: running().update([0.5, 1.0], GOOD, 4)),
+        (TypeError, "mean must be real", lambda: running().update(GOOD * 1j, GOOD, 4)),
+        (
+            ValueError,
+            "count must be at least 2",
+            lambda: running(alpha=0.9).update(GOOD, GOOD, 1),
+        ),
+        (
+            ValueError,
+            "count must be at least 1",
+            lambda: running().update(GOOD, GOOD, 0),
+        ),
+        (
+            TypeError,
+            "count must be an integer",
+            lambda: running().update(GOOD, GOOD, 4.0),
+        ),
+        (ValueError, "call update with a batch first", lambda: running().mean),
+        (ValueError, "call update with a batch first", lambda: running(alpha=0.9).var),
+        (TypeError, "must be RunningStatistics", lambda: running().merge(3)),
+        (
+            ValueError,
+            "depends on the order",
+            lambda: running().merge(running(alpha=0.9)),
+        ),
+        (
+            ValueError,
+            r"other must have shape \(2,\)",
+            lambda: running().merge(RunningStatistics(3)),
+        ),
+    ],
+)
 def test_bad_input(error, message, call):
     with pytest.raises(error, match=message):
         call()
@@ -429,7 +679,12 @@ def test_refused_updates_change_nothing():
 def network(kind=nn.BatchNorm2d):
     torch.manual_seed(8)
     return nn.Sequential(
-        nn.Conv2d(2, 4, 3), kind(4), nn.ReLU(), nn.Conv2d(4, 3, 2), kind(3), nn.Flatten()
+        nn.Conv2d(2, 4, 3),
+        kind(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 3, 2),
+        kind(3),
+        nn.Flatten(),
     ).double()
 
 
@@ -474,18 +729,21 @@ class TestDrift:
         runs = [drift_run((0.5, 0.99), steps=40, seed=s) for s in (1, 1, 2)]
         assert runs[0].loss == runs[1].loss != runs[2].loss
         assert runs[0].error[0.5] < runs[0].error[0.99]
-        assert runs[0].truth.shape == runs[0].averages[0.99].shape == (40,)
+        assert runs[0].truth.shape == runs[0].averages[0.99].shape == (40, 16)
         # The first average is the first batch: the bias of the start is corrected.
-        assert runs[0].averages[0.5][0] == pytest.approx(runs[0].averages[0.99][0])
+        np.testing.assert_allclose(runs[0].averages[0.5][0], runs[0].averages[0.99][0])
 
-    @pytest.mark.parametrize(("message", "change"), [
-        ("each below 1", {"alphas": (1.0,)}),
-        ("at least one rate", {"alphas": ()}),
-        ("steps must be at least 1", {"steps": 0}),
-        ("rate must be positive", {"rate": math.nan}),
-        ("size must be at least 2", {"size": 1}),
-        ("depth must be at least 1", {"depth": 0}),
-    ])
+    @pytest.mark.parametrize(
+        ("message", "change"),
+        [
+            ("each below 1", {"alphas": (1.0,)}),
+            ("at least one rate", {"alphas": ()}),
+            ("steps must be at least 1", {"steps": 0}),
+            ("rate must be positive", {"rate": math.nan}),
+            ("size must be at least 2", {"size": 1}),
+            ("depth must be at least 1", {"depth": 0}),
+        ],
+    )
     def test_bad_input(self, message, change):
         options = {"alphas": (0.9,), "steps": 2, "seed": 0} | change
         with pytest.raises(ValueError, match=message):

@@ -14,14 +14,8 @@ from torch import nn
 from bnbook.foundations import museum_bugs as bugs
 from bnbook.foundations import museum_practice as practice
 from bnbook.foundations.forward import BatchNorm
-from bnbook.foundations.museum import (
-    CORRECT,
-    EXHIBITS,
-    TorchLayer,
-    catches,
-    examine,
-    exhibit,
-)
+from bnbook.foundations.museum import CORRECT, TorchLayer, catches, examine
+from bnbook.foundations.museum_exhibits import EXHIBITS, exhibit
 from bnbook.foundations.museum_invariants import Invariant, Setting
 from bnbook.foundations.museum_practice import (
     Implementation,
@@ -77,7 +71,7 @@ class TestExhibits:
     @every_exhibit
     def test_says_what_it_is(self, shown):
         assert shown.symptom and shown.title and shown.buggy.__doc__
-        assert shown.invariant.residual.__doc__
+        assert shown.invariant.residual.__doc__ and shown.invariant.statement
         assert bool(shown.thread) == bool(shown.url)
         if shown.thread:
             owner, name, number = shown.thread.replace("#", "/").split("/")
@@ -97,7 +91,7 @@ class TestExhibits:
     def test_examine_shows_verdicts_in_text_and_html(self):
         shown = examine("square")
         assert repr(shown).splitlines()[:3] == [
-            "Output has unit variance.",
+            "The output has mean 0 and variance σ²/(σ² + ε).",
             "  the bug               ✗ violated",
             "  the mend              ✓ holds",
         ]
@@ -370,5 +364,6 @@ def test_the_chapter_shows_every_exhibit_and_links_its_thread():
     text = "".join("".join(cell["source"]) for cell in cells)
     for shown in EXHIBITS:
         assert f'examine("{shown.id}")' in text
+        assert f"**Symptom:** {shown.symptom}." in text
         if shown.thread:
             assert f"[{shown.thread}]({shown.url})" in text

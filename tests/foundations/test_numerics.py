@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bnbook.foundations.accuracy import error_grid, exact_moments, spread_one, variance_error
+from bnbook.foundations.accuracy import (
+    error_grid,
+    exact_moments,
+    spread_one,
+    variance_error,
+)
 from bnbook.foundations.forward import batch_norm
 from bnbook.foundations.numerics import (
     ALGORITHMS,
@@ -47,7 +52,9 @@ class TestAlgorithms:
         computed = ALGORITHMS[name](x)
         assert np.shape(computed) == shape[1:]
         np.testing.assert_allclose(computed, x.var(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(computed, torch.tensor(x).var(0, correction=0).numpy(), rtol=1e-12)
+        np.testing.assert_allclose(
+            computed, torch.tensor(x).var(0, correction=0).numpy(), rtol=1e-12
+        )
 
     @every_algorithm
     @pytest.mark.parametrize("dtype", DTYPES)
@@ -69,7 +76,9 @@ class TestAlgorithms:
             ndim = 1
 
             def __init__(self, values):
-                self.values = np.asarray(values, np.float64).astype(np.float16).astype(np.float64)
+                self.values = (
+                    np.asarray(values, np.float64).astype(np.float16).astype(np.float64)
+                )
 
             def __len__(self):
                 return len(self.values)
@@ -78,7 +87,11 @@ class TestAlgorithms:
                 return Half(self.values[item])
 
             def _with(self, other, operation):
-                other = other.values if isinstance(other, Half) else float(np.float16(other))
+                other = (
+                    other.values
+                    if isinstance(other, Half)
+                    else float(np.float16(other))
+                )
                 return Half(operation(self.values, other))
 
             def __add__(self, other):
@@ -112,7 +125,9 @@ class TestAlgorithms:
             if "two-pass" in name:
                 c = x - total(x) / count
                 squares, rest = total(c * c), total(c)
-                return (squares - rest * rest / count if "corrected" in name else squares) / count
+                return (
+                    squares - rest * rest / count if "corrected" in name else squares
+                ) / count
             if name == "Welford":
                 mean, m2 = x[0], 0 * x[0]
                 for n in range(2, count + 1):
@@ -125,9 +140,16 @@ class TestAlgorithms:
         def tree(x):
             if len(x) == 1:
                 return 1, x[0], 0 * x[0]
-            (a, mean_a, m2_a), (b, mean_b, m2_b) = tree(x[: len(x) // 2]), tree(x[len(x) // 2 :])
+            (a, mean_a, m2_a), (b, mean_b, m2_b) = (
+                tree(x[: len(x) // 2]),
+                tree(x[len(x) // 2 :]),
+            )
             d = mean_b - mean_a
-            return a + b, mean_a + d * (b / (a + b)), m2_a + m2_b + d * d * (a * b / (a + b))
+            return (
+                a + b,
+                mean_a + d * (b / (a + b)),
+                m2_a + m2_b + d * d * (a * b / (a + b)),
+            )
 
         x = spread_one(3.0, count=37, features=1, seed=2)[:, 0].astype(np.float16)
         assert float(ALGORITHMS[name](x)) == float(by_hand(Half(x)).values)
@@ -135,9 +157,15 @@ class TestAlgorithms:
     def test_bfloat16_tensors_round_after_every_operation(self):
         def rounded(values):  # to 8 bits, ties to even, on the bits of float32
             bits = np.asarray(values, np.float32).view(np.uint32)
-            return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+            return (
+                ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000)
+                .astype(np.uint32)
+                .view(np.float32)
+            )
 
-        x = torch.tensor(spread_one(2.0, count=33, features=2, seed=3)).to(torch.bfloat16)
+        x = torch.tensor(spread_one(2.0, count=33, features=2, seed=3)).to(
+            torch.bfloat16
+        )
         values = x.float().numpy()
         mean, squares = values[0], rounded(values[0] * values[0])
         for row in values[1:]:
@@ -149,8 +177,14 @@ class TestAlgorithms:
     def test_one_pass_can_be_negative_and_the_others_cannot(self):
         x = spread_one(1e4, count=100, features=40, seed=4).astype(np.float32)
         assert (variance_one_pass(x) < 0).any()
-        assert (variance_one_pass(x) % 8 == 0).all()  # float32 near 1e8 counts in eights
-        for computed in (variance_two_pass(x), variance_welford(x), variance_pairwise(x)):
+        assert (
+            variance_one_pass(x) % 8 == 0
+        ).all()  # float32 near 1e8 counts in eights
+        for computed in (
+            variance_two_pass(x),
+            variance_welford(x),
+            variance_pairwise(x),
+        ):
             np.testing.assert_allclose(computed, exact(x), rtol=1e-3)
 
     def test_shift(self):
@@ -159,7 +193,9 @@ class TestAlgorithms:
             np.testing.assert_allclose(variance_shifted(x, shift), exact(x), rtol=1e-12)
         np.testing.assert_array_equal(variance_shifted(x, 0.0), variance_one_pass(x))
         tensor = torch.tensor(x)
-        np.testing.assert_array_equal(variance_shifted(tensor, 1e6).numpy(), variance_shifted(x, 1e6))
+        np.testing.assert_array_equal(
+            variance_shifted(tensor, 1e6).numpy(), variance_shifted(x, 1e6)
+        )
 
     def test_correction_repairs_a_bad_mean(self):
         x = spread_one(1e8, count=1000, features=5, seed=6).astype(np.float32)
@@ -183,7 +219,13 @@ class TestAlgorithms:
         np.testing.assert_array_equal(tensor.numpy(), x)
 
     @every_algorithm
-    @given(x=arrays(np.float64, st.integers(2, 20), elements=st.floats(-100, 100, allow_subnormal=False)))
+    @given(
+        x=arrays(
+            np.float64,
+            st.integers(2, 20),
+            elements=st.floats(-100, 100, allow_subnormal=False),
+        )
+    )
     def test_is_the_variance(self, name, x):
         tolerance = 1e-12 * (1 + (x**2).mean())
         assert abs(float(ALGORITHMS[name](x)) - float(exact_moments(x)[1])) <= tolerance
@@ -193,20 +235,25 @@ class TestAlgorithms:
     def test_error_bounds_hold_over_the_grid(self, name, dtype):
         means = [0, 1, 10, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8]
         one = {name: ALGORITHMS[name]}
-        errors = error_grid(one, DTYPES[dtype], means, count=200, features=4, seed=8)[name]
+        errors = error_grid(one, DTYPES[dtype], means, count=200, features=4, seed=8)[
+            name
+        ]
         unit = unit_roundoff(DTYPES[dtype])
         for mean, row in zip(means, errors, strict=True):
             kappa = 2.0 if name == "shifted" else math.hypot(1, mean)
             assert row.max() <= error_bound(name, 200, unit, kappa)
 
     def test_the_one_pass_bound_is_not_idle(self):
-        errors = error_grid({"f": variance_one_pass}, np.float32, [1e4], count=200, features=20, seed=9)
+        errors = error_grid(
+            {"f": variance_one_pass}, np.float32, [1e4], count=200, features=20, seed=9
+        )
         assert errors["f"].max() > 0.005 * error_bound("one-pass", 200, 2.0**-24, 1e4)
 
 
 class TestUnitRoundoff:
     @pytest.mark.parametrize(
-        ("dtype", "bits"), [(np.float64, 53), ("f4", 24), (np.float16, 11), (torch.bfloat16, 8)]
+        ("dtype", "bits"),
+        [(np.float64, 53), ("f4", 24), (np.float16, 11), (torch.bfloat16, 8)],
     )
     def test_value(self, dtype, bits):
         assert unit_roundoff(dtype) == 2.0**-bits
@@ -218,7 +265,9 @@ class TestUnitRoundoff:
 
 
 groups = arrays(
-    np.float64, st.tuples(st.integers(2, 9), st.just(3)), elements=st.floats(-50, 50, allow_subnormal=False)
+    np.float64,
+    st.tuples(st.integers(2, 9), st.just(3)),
+    elements=st.floats(-50, 50, allow_subnormal=False),
 )
 
 
@@ -250,7 +299,10 @@ class TestMerge:
         np.testing.assert_allclose(merged.var, exact(x), rtol=1e-9)
 
     def test_synchronized_batch_norm(self):
-        x = np.random.default_rng(11).normal(3.0, 2.0, (12, 4, 2, 2)) + np.arange(12)[:, None, None, None]
+        x = (
+            np.random.default_rng(11).normal(3.0, 2.0, (12, 4, 2, 2))
+            + np.arange(12)[:, None, None, None]
+        )
         axes = (0, 2, 3)
         parts = [moments(part, axes) for part in np.split(x, [3, 4, 9])]
         whole = parts[0]
@@ -258,7 +310,9 @@ class TestMerge:
             whole = merge_statistics(whole, part)
         y, _ = batch_norm(x, np.ones(4), np.zeros(4), axes=axes)
         shape = (1, 4, 1, 1)
-        by_merge = (x - whole.mean.reshape(shape)) / np.sqrt(whole.var.reshape(shape) + 1e-5)
+        by_merge = (x - whole.mean.reshape(shape)) / np.sqrt(
+            whole.var.reshape(shape) + 1e-5
+        )
         np.testing.assert_allclose(by_merge, y, atol=1e-12)
 
     def test_nothing_is_modified(self):
@@ -270,10 +324,25 @@ class TestMerge:
     @pytest.mark.parametrize(
         ("error", "message", "a", "b"),
         [
-            (ValueError, r"b\.mean must have shape \(2,\)", Moments(2, np.ones(2), np.ones(2)), Moments(2, np.ones(3), np.ones(3))),
-            (TypeError, "b must be Moments, got tuple", Moments(2, np.ones(2), np.ones(2)), (2, np.ones(2), np.ones(2))),
+            (
+                ValueError,
+                r"b\.mean must have shape \(2,\)",
+                Moments(2, np.ones(2), np.ones(2)),
+                Moments(2, np.ones(3), np.ones(3)),
+            ),
+            (
+                TypeError,
+                "b must be Moments, got tuple",
+                Moments(2, np.ones(2), np.ones(2)),
+                (2, np.ones(2), np.ones(2)),
+            ),
             (TypeError, "a must be Moments, got NoneType", None, None),
-            (ValueError, "overflows float64", Moments(2, np.full(1, 1e200), np.ones(1)), Moments(2, np.zeros(1), np.ones(1))),
+            (
+                ValueError,
+                "overflows float64",
+                Moments(2, np.full(1, 1e200), np.ones(1)),
+                Moments(2, np.zeros(1), np.ones(1)),
+            ),
         ],
     )
     def test_bad_pairs(self, error, message, a, b):
@@ -283,16 +352,44 @@ class TestMerge:
     @pytest.mark.parametrize(
         ("error", "message", "arguments"),
         [
-            (ValueError, "count must be at least 1, got 0; an empty group", (0, np.ones(2), np.ones(2))),
-            (ValueError, "count must be at least 1, got -3", (-3, np.ones(2), np.ones(2))),
-            (TypeError, "count must be an integer, got float", (2.0, np.ones(2), np.ones(2))),
-            (TypeError, "count must be an integer, got bool", (True, np.ones(2), np.ones(2))),
+            (
+                ValueError,
+                "count must be at least 1, got 0; an empty group",
+                (0, np.ones(2), np.ones(2)),
+            ),
+            (
+                ValueError,
+                "count must be at least 1, got -3",
+                (-3, np.ones(2), np.ones(2)),
+            ),
+            (
+                TypeError,
+                "count must be an integer, got float",
+                (2.0, np.ones(2), np.ones(2)),
+            ),
+            (
+                TypeError,
+                "count must be an integer, got bool",
+                (True, np.ones(2), np.ones(2)),
+            ),
             (ValueError, r"m2 must have shape \(2,\)", (2, np.ones(2), np.ones(3))),
-            (ValueError, "m2 is a sum of squares, got -1", (2, np.ones(2), np.array([1.0, -1.0]))),
+            (
+                ValueError,
+                "m2 is a sum of squares, got -1",
+                (2, np.ones(2), np.array([1.0, -1.0])),
+            ),
             (ValueError, "mean must be finite", (2, np.array([np.nan]), np.ones(1))),
-            (TypeError, "mean must hold floating-point", (2, np.ones(2, int), np.ones(2))),
+            (
+                TypeError,
+                "mean must hold floating-point",
+                (2, np.ones(2, int), np.ones(2)),
+            ),
             (TypeError, "mean must be real", (2, np.ones(2) + 0j, np.ones(2))),
-            (TypeError, "m2 must be a plain NumPy array, got list", (2, np.ones(1), [1.0])),
+            (
+                TypeError,
+                "m2 must be a plain NumPy array, got list",
+                (2, np.ones(1), [1.0]),
+            ),
         ],
     )
     def test_bad_moments(self, error, message, arguments):
@@ -309,12 +406,20 @@ class TestBadInput:
             (TypeError, "got dtype int64.*astype", np.arange(4)),
             (TypeError, "x must be real, got complex", np.ones(4, complex)),
             (TypeError, "floating-point tensor, got torch.int64", torch.arange(4)),
-            (ValueError, r"x must be finite, got nan at index \(1,\)", np.array([0.0, np.nan])),
+            (
+                ValueError,
+                r"x must be finite, got nan at index \(1,\)",
+                np.array([0.0, np.nan]),
+            ),
             (ValueError, "x must be finite", torch.tensor([0.0, math.inf])),
             (ValueError, "the batch is empty", np.ones((0, 3))),
             (ValueError, "one value per feature", np.ones((1, 3))),
             (ValueError, "x has no axes", np.array(3.0)),
-            (ValueError, "float16 cannot count 70000 examples", np.ones(70_000, np.float16)),
+            (
+                ValueError,
+                "float16 cannot count 70000 examples",
+                np.ones(70_000, np.float16),
+            ),
         ],
     )
     def test_is_refused(self, name, error, message, x):
@@ -333,7 +438,9 @@ class TestBadInput:
         ],
     )
     def test_overflow_is_reported(self, function, x):
-        with pytest.raises(ValueError, match=r"overflows .*float16; convert x to a wider dtype"):
+        with pytest.raises(
+            ValueError, match=r"overflows .*float16; convert x to a wider dtype"
+        ):
             function(x)
 
     @pytest.mark.parametrize("shift", [np.nan, np.inf, np.ones(3), np.ones((4, 2))])
@@ -343,7 +450,12 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         "arguments",
-        [("kahan", 9, 0.1, 2.0), ("one-pass", 1, 0.1, 2.0), ("one-pass", 9, 0.0, 2.0), ("one-pass", 9, 0.1, 0.5)],
+        [
+            ("kahan", 9, 0.1, 2.0),
+            ("one-pass", 1, 0.1, 2.0),
+            ("one-pass", 9, 0.0, 2.0),
+            ("one-pass", 9, 0.1, 0.5),
+        ],
     )
     def test_bad_bound(self, arguments):
         with pytest.raises(ValueError, match=r"algorithm must be|need count"):
@@ -356,3 +468,47 @@ def test_moments_are_batch_statistics():
     assert (result.count, result.mean.shape) == (24, (3,))
     np.testing.assert_allclose(result.var, x.var((0, 2)), rtol=1e-13)
     assert exact_moments(x[:, 0, 0])[0] == sum(map(Fraction, x[:, 0, 0])) / 6
+
+
+class TestExercises:
+    """Each reference solution equals the functions of the chapter."""
+
+    @pytest.fixture
+    def answers(self):
+        from bnbook.exercises.foundations import EXERCISES
+
+        return {e.id.removeprefix("numerics-"): e.reference for e in EXERCISES}
+
+    def test_one_batch(self, answers):
+        x = np.random.default_rng(13).normal(1e5, [1.0, 2.0], (9, 2))
+        np.testing.assert_allclose(answers["variance"](x), exact(x), rtol=1e-9)
+        means = x.mean(axis=0)
+        np.testing.assert_allclose(
+            answers["kappa"](x), np.hypot(1, means / np.sqrt(exact(x))), rtol=1e-9
+        )
+
+    def test_groups(self, answers):
+        x = np.random.default_rng(14).normal(3.0, 2.0, (12, 3))
+        a, b, whole = moments(x[:5]), moments(x[5:]), moments(x)
+        merged = answers["merge"](a.count, a.mean, a.m2, b.count, b.mean, b.m2)
+        close(Moments(12, *merged), whole)
+        before = moments(x[:-1])
+        close(
+            Moments(12, *answers["welford"](11, before.mean, before.m2, x[-1])), whole
+        )
+        parts = [moments(part) for part in (x[:2], x[2:9], x[9:])]
+        mean, var = answers["sync"](
+            np.array([float(p.count) for p in parts]),
+            np.array([p.mean for p in parts]),
+            np.array([p.var for p in parts]),
+        )
+        close(Moments(12, mean, 12 * var), whole)
+
+    def test_epsilon(self, answers):
+        sigma = np.array([0.0, 1.0, 1e4])
+        outside = [Fraction(e) for e in answers["eps"](sigma, 1e-5).tolist()]
+        for s, e in zip(sigma.tolist(), outside, strict=True):
+            # (σ + e)² = σ² + ε, without any rounding
+            assert (
+                abs((Fraction(s) + e) ** 2 - Fraction(s) ** 2 - Fraction(1e-5)) < 1e-20
+            )

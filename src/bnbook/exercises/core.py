@@ -18,7 +18,9 @@ from bnbook.exercises.model import (
     stub_source,
 )
 
-PARTS = ("foundations",)  # each is a module bnbook.exercises.<part> with a tuple EXERCISES
+PARTS = (
+    "foundations",
+)  # each is a module bnbook.exercises.<part> with a tuple EXERCISES
 SECONDS = 5.0  # a correct answer takes a small fraction of a second; importing torch inside one takes some
 
 
@@ -46,12 +48,18 @@ def find(exercise_id: str) -> Exercise:
     exercises = registry()
     if isinstance(exercise_id, str) and exercise_id in exercises:
         return exercises[exercise_id]
-    near = difflib.get_close_matches(str(exercise_id), exercises, n=3, cutoff=0.5) or list(exercises)
+    near = difflib.get_close_matches(
+        str(exercise_id), exercises, n=3, cutoff=0.5
+    ) or list(exercises)
     listed = ", ".join(f'"{name}"' for name in near)
-    raise ValueError(f"no exercise has the id {exercise_id!r}; did you mean one of {listed}?")
+    raise ValueError(
+        f"no exercise has the id {exercise_id!r}; did you mean one of {listed}?"
+    )
 
 
-def check(exercise_id: str, student_function: Callable, *, seconds: float = SECONDS) -> Result:
+def check(
+    exercise_id: str, student_function: Callable, *, seconds: float = SECONDS
+) -> Result:
     """Check an answer and say what is wrong with it; shown as a small card in a notebook.
 
     Whatever the student's code does, this returns a result: it does not raise on its account.
@@ -98,7 +106,11 @@ def solution(exercise_id: str) -> Solution:
         ValueError: no exercise has this id.
     """
     exercise = find(exercise_id)
-    return Solution(exercise.id, textwrap.dedent(getsource(exercise.reference)).rstrip(), exercise.why)
+    return Solution(
+        exercise.id,
+        textwrap.dedent(getsource(exercise.reference)).rstrip(),
+        exercise.why,
+    )
 
 
 def stub(exercise_id: str) -> str:

@@ -24,7 +24,9 @@ def describe_args(names: Sequence[str], args: Sequence[object]) -> str:
     return ", ".join(parts)
 
 
-def evidence(names: Sequence[str], seen: Sequence[Output], right: Sequence[Output]) -> str:
+def evidence(
+    names: Sequence[str], seen: Sequence[Output], right: Sequence[Output]
+) -> str:
     """The first entry that is wrong, what it should be, and how far off the result is."""
     for name, mine, other in zip(names, seen, right, strict=True):
         wrong = deviating(mine, other)
@@ -45,11 +47,15 @@ def _evidence(name: str, mine: Output, other: Output, wrong: list[int]) -> str:
         kind = _kinds([mine.values[i] for i in strange])
         advice = "look for 0/0 or a root of a negative number"
         return f"{text}. {len(strange)} of {total} entries are {kind}: {advice}."
-    worst = max(abs(mine.values[i] - other.values[i]) for i in wrong) / (scale(other) or 1.0)
+    worst = max(abs(mine.values[i] - other.values[i]) for i in wrong) / (
+        scale(other) or 1.0
+    )
     if total == 1:
         return f"{text}. The relative error is {worst:.2g}."
     extent = f"{len(wrong)} of {total} entries are wrong"
-    return f"{text}; {extent}. The largest error is {worst:.2g} times the largest entry."
+    return (
+        f"{text}; {extent}. The largest error is {worst:.2g} times the largest entry."
+    )
 
 
 def _kinds(values: list[float]) -> str:
@@ -79,7 +85,10 @@ def shape_advice(got: tuple[int, ...], expected: tuple[int, ...]) -> str:
 
 
 def clues(
-    exercise: FunctionExercise, case: Case, seen: Sequence[Output], right: Sequence[Output]
+    exercise: FunctionExercise,
+    case: Case,
+    seen: Sequence[Output],
+    right: Sequence[Output],
 ) -> list[str]:
     """Patterns in a wrong result that matches no known mistake."""
     found = [_permuted(exercise.returns, seen, right)]
@@ -87,25 +96,42 @@ def clues(
         wrong = deviating(mine, other)
         if wrong and all(math.isfinite(v) for v in mine.values):
             found.append(_pattern(exercise, case, name, mine, other, wrong))
-    right_ones = [n for n, m, o in zip(exercise.returns, seen, right, strict=True) if not deviating(m, o)]
+    right_ones = [
+        n
+        for n, m, o in zip(exercise.returns, seen, right, strict=True)
+        if not deviating(m, o)
+    ]
     if right_ones:
         found.append(f"{', '.join(f'`{name}`' for name in right_ones)}: right.")
     return [clue for clue in dict.fromkeys(found) if clue]
 
 
-def _permuted(names: Sequence[str], seen: Sequence[Output], right: Sequence[Output]) -> str:
+def _permuted(
+    names: Sequence[str], seen: Sequence[Output], right: Sequence[Output]
+) -> str:
     matches = [
-        [name for name, o in zip(names, right, strict=True) if m.shape == o.shape and not deviating(m, o)]
+        [
+            name
+            for name, o in zip(names, right, strict=True)
+            if m.shape == o.shape and not deviating(m, o)
+        ]
         for m in seen
     ]
     found = [match[0] for match in matches if match]
     if sorted(found) == sorted(names) and found != list(names):
-        return f"The arrays are right but in another order: return ({', '.join(names)})."
+        return (
+            f"The arrays are right but in another order: return ({', '.join(names)})."
+        )
     return ""
 
 
 def _pattern(
-    exercise: FunctionExercise, case: Case, name: str, mine: Output, other: Output, wrong: list[int]
+    exercise: FunctionExercise,
+    case: Case,
+    name: str,
+    mine: Output,
+    other: Output,
+    wrong: list[int],
 ) -> str:
     """The first pattern that explains the deviation, from the most to the least specific."""
     return (
@@ -132,14 +158,20 @@ def _trivial(exercise: FunctionExercise, case: Case, name: str, mine: Output) ->
     return ""
 
 
-def _ratio(mine: Sequence[float], other: Sequence[float], tolerance: float) -> float | None:
+def _ratio(
+    mine: Sequence[float], other: Sequence[float], tolerance: float
+) -> float | None:
     """c such that mine = c · other throughout, if there is one."""
     pivot = max(range(len(other)), key=lambda i: abs(other[i]))
     if abs(other[pivot]) <= tolerance:
         return None
     c = mine[pivot] / other[pivot]
     allowed = 10 * tolerance * max(abs(c), 1.0)
-    return c if all(close(m, c * o, allowed) for m, o in zip(mine, other, strict=True)) else None
+    return (
+        c
+        if all(close(m, c * o, allowed) for m, o in zip(mine, other, strict=True))
+        else None
+    )
 
 
 def _factor(case: Case, name: str, mine: Output, other: Output) -> str:
@@ -154,7 +186,13 @@ def _factor(case: Case, name: str, mine: Output, other: Output) -> str:
 
 
 def _known_factor(c: float, count: int | None) -> str:
-    names: list[tuple[float, str]] = [(-1, "−1"), (2, "2"), (-2, "−2"), (0.5, "1/2"), (-0.5, "−1/2")]
+    names: list[tuple[float, str]] = [
+        (-1, "−1"),
+        (2, "2"),
+        (-2, "−2"),
+        (0.5, "1/2"),
+        (-0.5, "−1/2"),
+    ]
     if count:
         m = float(count)
         names += [
@@ -170,13 +208,16 @@ def _known_factor(c: float, count: int | None) -> str:
             (-m, f"−M (here −{count})"),
             (-1 / m, f"−1/M (here −1/{count})"),
         ]
-    return next((text for value, text in names if close(c, value, 1e-9 * abs(value))), "")
+    return next(
+        (text for value, text in names if close(c, value, 1e-9 * abs(value))), ""
+    )
 
 
 def _offset(name: str, mine: Output, other: Output) -> str:
     shift = mine.values[0] - other.values[0]
     same = all(
-        close(m - o, shift, 10 * other.tolerance) for m, o in zip(mine.values, other.values, strict=True)
+        close(m - o, shift, 10 * other.tolerance)
+        for m, o in zip(mine.values, other.values, strict=True)
     )
     if len(other.values) < 2 or not same:
         return ""
@@ -188,11 +229,15 @@ def _transposed(name: str, mine: Output, other: Output) -> str:
         return ""
     n = mine.shape[0]
     flipped = [mine.values[j * n + i] for i in range(n) for j in range(n)]
-    same = all(close(f, o, other.tolerance) for f, o in zip(flipped, other.values, strict=True))
+    same = all(
+        close(f, o, other.tolerance) for f, o in zip(flipped, other.values, strict=True)
+    )
     return f"`{name}` is the transpose of the right result." if same else ""
 
 
-def _columns(exercise: FunctionExercise, output: Output, keep: Callable[[int], object]) -> list[list]:
+def _columns(
+    exercise: FunctionExercise, output: Output, keep: Callable[[int], object]
+) -> list[list]:
     """`keep(i)` for the entries of each feature."""
     axis = exercise.feature_axis
     columns: list[list] = [[] for _ in range(output.shape[axis])]
@@ -205,7 +250,9 @@ def _has_features(exercise: FunctionExercise, output: Output) -> bool:
     return exercise.feature_axis is not None and len(output.shape) > 1
 
 
-def _by_feature(exercise: FunctionExercise, name: str, mine: Output, other: Output) -> str:
+def _by_feature(
+    exercise: FunctionExercise, name: str, mine: Output, other: Output
+) -> str:
     if not _has_features(exercise, mine):
         return ""
     pairs = _columns(exercise, mine, lambda i: (mine.values[i], other.values[i]))
@@ -213,21 +260,34 @@ def _by_feature(exercise: FunctionExercise, name: str, mine: Output, other: Outp
     if None not in ratios:
         listed = ", ".join(f"{c:.4g}" for c in ratios[:LISTED])
         advice = "look at what multiplies a feature"
-        return f"Each feature of `{name}` is off by its own factor ({listed}): {advice}."
+        return (
+            f"Each feature of `{name}` is off by its own factor ({listed}): {advice}."
+        )
     shifts = [[m - o for m, o in column] for column in pairs]
-    if all(close(a, b, 10 * other.tolerance) for column in shifts for a, b in pairwise(column)):
+    if all(
+        close(a, b, 10 * other.tolerance)
+        for column in shifts
+        for a, b in pairwise(column)
+    ):
         listed = ", ".join(f"{column[0]:.4g}" for column in shifts[:LISTED])
         advice = "look at what is added to a feature"
-        return f"Each feature of `{name}` is off by its own constant ({listed}): {advice}."
+        return (
+            f"Each feature of `{name}` is off by its own constant ({listed}): {advice}."
+        )
     return ""
 
 
-def _ratios(exercise: FunctionExercise, mine: Output, other: Output) -> list[float | None]:
+def _ratios(
+    exercise: FunctionExercise, mine: Output, other: Output
+) -> list[float | None]:
     """For each feature c such that mine = c · other, or None; for a result without features, one such c."""
     if not _has_features(exercise, mine):
         return [_ratio(mine.values, other.values, other.tolerance)]
     pairs = _columns(exercise, mine, lambda i: (mine.values[i], other.values[i]))
-    return [_ratio([m for m, _ in column], [o for _, o in column], other.tolerance) for column in pairs]
+    return [
+        _ratio([m for m, _ in column], [o for _, o in column], other.tolerance)
+        for column in pairs
+    ]
 
 
 def proportional(exercise: FunctionExercise, mine: Output, other: Output) -> bool:
@@ -238,7 +298,9 @@ def proportional(exercise: FunctionExercise, mine: Output, other: Output) -> boo
     return finite and None not in _ratios(exercise, mine, other)
 
 
-def _some_features(exercise: FunctionExercise, name: str, mine: Output, wrong: list[int]) -> str:
+def _some_features(
+    exercise: FunctionExercise, name: str, mine: Output, wrong: list[int]
+) -> str:
     if not _has_features(exercise, mine):
         return ""
     axis = exercise.feature_axis
@@ -250,7 +312,9 @@ def _some_features(exercise: FunctionExercise, name: str, mine: Output, wrong: l
 
 
 def _digits(name: str, mine: Output, other: Output) -> str:
-    worst = max(abs(m - o) for m, o in zip(mine.values, other.values, strict=True)) / (scale(other) or 1.0)
+    worst = max(abs(m - o) for m, o in zip(mine.values, other.values, strict=True)) / (
+        scale(other) or 1.0
+    )
     if worst > 1e-5:
         return ""
     return (

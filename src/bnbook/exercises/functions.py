@@ -8,7 +8,13 @@ from functools import cache
 
 from numpy import ndarray
 
-from bnbook.exercises.diagnosis import clues, describe_args, evidence, proportional, shape_advice
+from bnbook.exercises.diagnosis import (
+    clues,
+    describe_args,
+    evidence,
+    proportional,
+    shape_advice,
+)
 from bnbook.exercises.model import FunctionExercise, Result, Variant, not_attempted
 from bnbook.exercises.outputs import Observed, WrongType, agree, observe, scale
 from bnbook.exercises.running import Raised, TimedOut, attempt, run
@@ -40,22 +46,35 @@ def judge(exercise: FunctionExercise, function: Callable, seconds: float) -> Res
         return Result(exercise.id, "incorrect", text)
     count = len(exercise.cases)
     return Result(
-        exercise.id, "correct", f"All {count} cases agree with the reference near machine precision."
+        exercise.id,
+        "correct",
+        f"All {count} cases agree with the reference near machine precision.",
     )
 
 
-def _attempts(exercise: FunctionExercise, function: Callable, seconds: float) -> list[Attempt]:
+def _attempts(
+    exercise: FunctionExercise, function: Callable, seconds: float
+) -> list[Attempt]:
     deadline = time.monotonic() + seconds
     attempts = []
     for case in exercise.cases:
         args = fresh(case.args)
         left = max(deadline - time.monotonic(), 0.01)
-        seen = run(lambda args=args, case=case: observe(function(*args), exercise.returns, case.rtol), left)
+        seen = run(
+            lambda args=args, case=case: observe(
+                function(*args), exercise.returns, case.rtol
+            ),
+            left,
+        )
         if isinstance(seen, TimedOut):
             attempts.append(Attempt(TimedOut(seconds)))
             break
         names = zip(exercise.parameters, args, case.args, strict=True)
-        attempts.append(Attempt(seen, tuple(name for name, now, then in names if _differs(now, then))))
+        attempts.append(
+            Attempt(
+                seen, tuple(name for name, now, then in names if _differs(now, then))
+            )
+        )
     return attempts
 
 
@@ -67,22 +86,33 @@ def fresh(args: tuple) -> tuple:
 def _differs(now: object, then: object) -> bool:
     if not isinstance(then, ndarray):
         return False
-    return now.shape != then.shape or now.dtype != then.dtype or now.tobytes() != then.tobytes()
+    return (
+        now.shape != then.shape
+        or now.dtype != then.dtype
+        or now.tobytes() != then.tobytes()
+    )
 
 
 @cache
 def expectations(exercise: FunctionExercise) -> tuple[Observed, ...]:
     """What the reference returns on each case; computed once, before any student code runs."""
     return tuple(
-        observe(exercise.reference(*fresh(case.args)), exercise.returns, case.rtol) for case in exercise.cases
+        observe(exercise.reference(*fresh(case.args)), exercise.returns, case.rtol)
+        for case in exercise.cases
     )
 
 
 @cache
-def mistaken(exercise: FunctionExercise, mistake: Variant) -> tuple[Observed | Raised, ...]:
+def mistaken(
+    exercise: FunctionExercise, mistake: Variant
+) -> tuple[Observed | Raised, ...]:
     """What a known mistake returns or raises on each case; computed once, before any student code runs."""
     return tuple(
-        attempt(lambda case=case: observe(mistake.function(*fresh(case.args)), exercise.returns, case.rtol))
+        attempt(
+            lambda case=case: observe(
+                mistake.function(*fresh(case.args)), exercise.returns, case.rtol
+            )
+        )
         for case in exercise.cases
     )
 
@@ -121,7 +151,9 @@ def _same(seen: list, theirs: tuple) -> bool:
 def _resembling(exercise: FunctionExercise, attempts: list[Attempt]) -> str:
     """A known mistake that gives the student's result up to a factor on every case, if there is one."""
     seen = [tried.seen for tried in attempts]
-    if len(seen) < len(exercise.cases) or _proportional(exercise, seen, expectations(exercise)):
+    if len(seen) < len(exercise.cases) or _proportional(
+        exercise, seen, expectations(exercise)
+    ):
         return ""  # proportional to the right result: the clues have named the factor
     for mistake in exercise.mistakes:
         if _proportional(exercise, seen, mistaken(exercise, mistake)):
@@ -132,15 +164,23 @@ def _resembling(exercise: FunctionExercise, attempts: list[Attempt]) -> str:
 def _proportional(exercise: FunctionExercise, seen: list, other: tuple) -> bool:
     if not all(isinstance(result, tuple) for result in (*seen, *other)):
         return False
-    pairs = [p for mine, theirs in zip(seen, other, strict=True) for p in zip(mine, theirs, strict=True)]
+    pairs = [
+        p
+        for mine, theirs in zip(seen, other, strict=True)
+        for p in zip(mine, theirs, strict=True)
+    ]
     telling = any(len(output.values or ()) > 2 for output, _ in pairs)
-    return telling and all(proportional(exercise, mine, theirs) for mine, theirs in pairs)
+    return telling and all(
+        proportional(exercise, mine, theirs) for mine, theirs in pairs
+    )
 
 
 def _lost_digits(exercise: FunctionExercise, seen: list) -> tuple[int, ...] | None:
     """Cases on which the result is wrong by lost digits alone; None if it is wrong in any other way."""
     failing = []
-    for index, (mine, right) in enumerate(zip(seen, expectations(exercise), strict=True)):
+    for index, (mine, right) in enumerate(
+        zip(seen, expectations(exercise), strict=True)
+    ):
         if agree(_value(mine), right):
             continue
         if _deviation(mine, right) is None or _deviation(mine, right) > SMALL:
@@ -181,17 +221,29 @@ def _wrong(exercise: FunctionExercise, attempts: list[Attempt], index: int) -> R
             lines.extend(clues(exercise, case, seen, right))
             lines.append(_resembling(exercise, attempts))
             lines.append(_elsewhere(exercise, attempts, index))
-        return Result(exercise.id, "incorrect", _paragraphs(lines), mistake.id if mistake else None)
+        return Result(
+            exercise.id,
+            "incorrect",
+            _paragraphs(lines),
+            mistake.id if mistake else None,
+        )
     lines.append(_where(exercise, index))
     if mistake is None:
         lines.append(_elsewhere(exercise, attempts, index))
-    return Result(exercise.id, "cannot be checked", _paragraphs(lines), mistake.id if mistake else None)
+    return Result(
+        exercise.id,
+        "cannot be checked",
+        _paragraphs(lines),
+        mistake.id if mistake else None,
+    )
 
 
-def _unusable(exercise: FunctionExercise, seen: Observed | Raised | TimedOut, right: Observed) -> str:
+def _unusable(
+    exercise: FunctionExercise, seen: Observed | Raised | TimedOut, right: Observed
+) -> str:
     """Why the result cannot be compared at all, or nothing."""
     if isinstance(seen, TimedOut):
-        return f"Your function did not finish within {seen.seconds:g} s. Does a loop never end?"
+        return f"Your function {seen}"
     if isinstance(seen, Raised):
         text = f"Your function raised {seen}."
         if seen.kind == "TypeError" and seen.line is None:
@@ -207,7 +259,9 @@ def _unusable(exercise: FunctionExercise, seen: Observed | Raised | TimedOut, ri
             return f"`{name}` has shape {mine.shape}, expected {other.shape or 'a single number'}.{advice}"
         if mine.dtype != other.dtype:
             advice = (
-                f"keep {other.dtype} throughout" if mine.dtype.startswith("float") else "return real numbers"
+                f"keep {other.dtype} throughout"
+                if mine.dtype.startswith("float")
+                else "return real numbers"
             )
             return f"`{name}` has dtype {mine.dtype}, expected {other.dtype}: {advice}."
     return ""
@@ -230,7 +284,9 @@ def _where(exercise: FunctionExercise, index: int) -> str:
 def _elsewhere(exercise: FunctionExercise, attempts: list[Attempt], index: int) -> str:
     """How the other cases went, and what sets the failing one apart if some are right."""
     expected = expectations(exercise)
-    right = [i for i, tried in enumerate(attempts) if agree(_value(tried.seen), expected[i])]
+    right = [
+        i for i, tried in enumerate(attempts) if agree(_value(tried.seen), expected[i])
+    ]
     if not right:
         return ""
     names = ", ".join(f"“{exercise.cases[i].name}”" for i in right)
@@ -251,7 +307,10 @@ def prepare(exercise: FunctionExercise) -> None:
     right = expectations(exercise)
     for mistake in exercise.mistakes:
         returned = zip(mistaken(exercise, mistake), right, strict=True)
-        if all(isinstance(seen, Raised) or agree(seen, expected) for seen, expected in returned):
+        if all(
+            isinstance(seen, Raised) or agree(seen, expected)
+            for seen, expected in returned
+        ):
             raise ValueError(
                 f"{exercise.id}: the known mistake {mistake.id} returns nothing wrong on any case"
             )

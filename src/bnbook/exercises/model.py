@@ -12,7 +12,12 @@ from typing import Literal
 Outcome = Literal["correct", "not attempted", "incorrect", "cannot be checked"]
 Level = Literal["warm-up", "core", "hard"]
 LEVELS: tuple[Level, ...] = ("warm-up", "core", "hard")
-MARKS: dict[Outcome, str] = {"correct": "✓", "not attempted": "○", "incorrect": "✗", "cannot be checked": "!"}
+MARKS: dict[Outcome, str] = {
+    "correct": "✓",
+    "not attempted": "○",
+    "incorrect": "✗",
+    "cannot be checked": "!",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +97,9 @@ class Exercise:
     def __post_init__(self) -> None:
         """Refuse a description that could not be diagnosed or shown."""
         if self.level not in LEVELS:
-            raise ValueError(f"{self.id}: level must be one of {LEVELS}, got {self.level!r}")
+            raise ValueError(
+                f"{self.id}: level must be one of {LEVELS}, got {self.level!r}"
+            )
         ids = [mistake.id for mistake in self.mistakes]
         if len(set(ids)) != len(ids):
             raise ValueError(f"{self.id}: two mistakes share an id: {sorted(ids)}")
@@ -142,7 +149,9 @@ def stub_source(reference: Callable) -> str:
     source = textwrap.dedent(inspect.getsource(reference))
     definition = ast.parse(source).body[0]
     if ast.get_docstring(definition) is None:
-        raise ValueError(f"{reference.__name__} needs a docstring: it is the stub's task description")
+        raise ValueError(
+            f"{reference.__name__} needs a docstring: it is the stub's task description"
+        )
     head = source.splitlines()[definition.lineno - 1 : definition.body[0].end_lineno]
     return "\n".join([*head, '    raise NotImplementedError("your turn")'])
 
@@ -173,7 +182,9 @@ class Result:
         return f"{MARKS[self.outcome]} {self.exercise}: {self.outcome}\n{self.message}"
 
     def _repr_html_(self) -> str:
-        paragraphs = "".join(f"<p>{_as_html(line)}</p>" for line in self.message.splitlines())
+        paragraphs = "".join(
+            f"<p>{_as_html(line)}</p>" for line in self.message.splitlines()
+        )
         kind = self.outcome.replace(" ", "-")
         return (
             f'<div class="bn-result bn-result--{kind}"><p class="bn-result__outcome">'

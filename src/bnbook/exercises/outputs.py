@@ -12,9 +12,20 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-FLOOR = 1e-3  # results smaller than this are compared as if their largest entry were this
+FLOOR = (
+    1e-3  # results smaller than this are compared as if their largest entry were this
+)
 MAX_SIZE = 100_000  # entries that are copied; every exercise's result is far smaller
-_NUMBERS = (float, int, np.float16, np.float32, np.float64, np.longdouble, np.int32, np.int64)
+_NUMBERS = (
+    float,
+    int,
+    np.float16,
+    np.float32,
+    np.float64,
+    np.longdouble,
+    np.int32,
+    np.int64,
+)
 
 
 @dataclass(frozen=True)
@@ -56,12 +67,17 @@ def observe(value: Any, names: tuple[str, ...], rtol: float) -> Observed:
         return output if isinstance(output, WrongType) else (output,)
     listed = f"({', '.join(names)})"
     if type(value) is not tuple:
-        return WrongType(f"Your function returned {_kind(value)}; return the tuple `{listed}`.")
+        return WrongType(
+            f"Your function returned {_kind(value)}; return the tuple `{listed}`."
+        )
     if len(value) != len(names):
         return WrongType(
             f"Your function returned a tuple of length {len(value)}; return {len(names)} arrays, `{listed}`."
         )
-    outputs = [_output(item, name, f"`{listed}`", rtol) for item, name in zip(value, names, strict=True)]
+    outputs = [
+        _output(item, name, f"`{listed}`", rtol)
+        for item, name in zip(value, names, strict=True)
+    ]
     wrong = [output for output in outputs if isinstance(output, WrongType)]
     return wrong[0] if wrong else tuple(outputs)
 
@@ -118,11 +134,17 @@ def agree(got: Observed, expected: Observed) -> bool:
     """Whether two results have the same shapes and dtypes and equal values near machine precision."""
     if isinstance(got, WrongType) or isinstance(expected, WrongType):
         return False
-    return len(got) == len(expected) and all(_agree(g, e) for g, e in zip(got, expected, strict=True))
+    return len(got) == len(expected) and all(
+        _agree(g, e) for g, e in zip(got, expected, strict=True)
+    )
 
 
 def _agree(got: Output, expected: Output) -> bool:
-    if got.shape != expected.shape or got.dtype != expected.dtype or None in (got.values, expected.values):
+    if (
+        got.shape != expected.shape
+        or got.dtype != expected.dtype
+        or None in (got.values, expected.values)
+    ):
         return False
     return not deviating(got, expected)
 

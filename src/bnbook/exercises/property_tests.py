@@ -43,9 +43,13 @@ class _Spy:
     def wrapped(self, parameters: tuple[str, ...]) -> Callable:
         def implementation(*args: Any, **kwargs: Any) -> Any:
             if len(args) + len(kwargs) != len(parameters):
-                raise TypeError(f"it takes {len(parameters)} arguments: {', '.join(parameters)}")
+                raise TypeError(
+                    f"it takes {len(parameters)} arguments: {', '.join(parameters)}"
+                )
             self.calls += 1
-            self.last = tuple(zip(parameters, args, strict=False)) + tuple(kwargs.items())
+            self.last = tuple(zip(parameters, args, strict=False)) + tuple(
+                kwargs.items()
+            )
             return self._function(*args, **kwargs)
 
         return implementation
@@ -57,7 +61,11 @@ class _Spy:
 def _summary(value: Any) -> str:
     if type(value) is ndarray and value.dtype.kind == "f" and value.size:
         return f"{value.shape} with largest entry {float(abs(value).max()):.3g}"
-    return f"= {value:.6g}" if type(value) in (float, int) else f"of type {type(value).__name__}"
+    return (
+        f"= {value:.6g}"
+        if type(value) in (float, int)
+        else f"of type {type(value).__name__}"
+    )
 
 
 def judge(exercise: PropertyExercise, test: Callable, seconds: float) -> Result:
@@ -65,14 +73,16 @@ def judge(exercise: PropertyExercise, test: Callable, seconds: float) -> Result:
     verdicts = _verdicts(exercise, test, seconds)
     if verdicts[0].raised is not None and verdicts[0].raised.is_stub:
         return not_attempted(exercise)
-    broken = _broken(exercise, verdicts)
+    broken = _broken(exercise, verdicts, seconds)
     if broken:
         return Result(exercise.id, "cannot be checked", broken)
     problems = _problems(exercise, verdicts)
     if problems:
         mistake = _recognize(exercise, verdicts)
         lines = [mistake.sentence, *problems] if mistake else problems
-        return Result(exercise.id, "incorrect", "\n".join(lines), mistake.id if mistake else None)
+        return Result(
+            exercise.id, "incorrect", "\n".join(lines), mistake.id if mistake else None
+        )
     accepted, rejected = len(exercise.correct), len(exercise.mutants)
     text = f"Your test accepts {accepted} correct implementations and rejects all {rejected} wrong ones."
     return Result(exercise.id, "correct", text)
@@ -83,20 +93,26 @@ def _candidates(exercise: PropertyExercise) -> tuple[Variant, ...]:
     return exercise.correct + exercise.mutants + exercise.correct[:1]
 
 
-def _verdicts(exercise: PropertyExercise, test: Callable, seconds: float) -> list[Verdict]:
+def _verdicts(
+    exercise: PropertyExercise, test: Callable, seconds: float
+) -> list[Verdict]:
     deadline = time.monotonic() + seconds
     verdicts: list[Verdict] = []
     with _hypothesis_settings(test):
         for variant in _candidates(exercise):
             left = max(deadline - time.monotonic(), 0.01)
             first = not verdicts  # one run shows enough of what a test prints
-            verdicts.append(_verdict(test, variant, exercise.correct[0].function, left, echo=first))
+            verdicts.append(
+                _verdict(test, variant, exercise.correct[0].function, left, echo=first)
+            )
             if verdicts[-1].kind == "timed out" or verdicts[0].kind == "raises":
                 break
     return verdicts
 
 
-def _verdict(test: Callable, variant: Variant, plain: Callable, seconds: float, *, echo: bool) -> Verdict:
+def _verdict(
+    test: Callable, variant: Variant, plain: Callable, seconds: float, *, echo: bool
+) -> Verdict:
     spy = _Spy(variant.function)
     implementation = spy.wrapped(_parameters(plain))
 
@@ -111,7 +127,9 @@ def _verdict(test: Callable, variant: Variant, plain: Callable, seconds: float, 
         if not seen.assertion:
             return Verdict("raises", seen, spy.describe())
         return Verdict("rejects" if spy.calls else "never calls", seen, spy.describe())
-    return Verdict("accepts" if spy.calls else "never calls", None, spy.describe(), seen[0])
+    return Verdict(
+        "accepts" if spy.calls else "never calls", None, spy.describe(), seen[0]
+    )
 
 
 @cache
@@ -120,11 +138,11 @@ def _parameters(function: Callable) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount]
 
 
-def _broken(exercise: PropertyExercise, verdicts: list[Verdict]) -> str:
+def _broken(exercise: PropertyExercise, verdicts: list[Verdict], seconds: float) -> str:
     """Why the test cannot be judged: it crashes or does not finish. Empty if it can."""
     for variant, verdict in zip(_candidates(exercise), verdicts, strict=False):
         if verdict.kind == "timed out":
-            return "Your test did not finish in time. Use fewer or smaller examples; does a loop never end?"
+            return f"Your test {TimedOut(seconds)}"
         if verdict.kind != "raises":
             continue
         if variant in exercise.mutants:
@@ -133,7 +151,9 @@ def _broken(exercise: PropertyExercise, verdicts: list[Verdict]) -> str:
                 "reject with an AssertionError: state what must hold with `assert`. "
                 f"What is wrong with that one: {variant.sentence}"
             )
-        text = f"Your test raised {verdict.raised}. It was given a correct implementation."
+        text = (
+            f"Your test raised {verdict.raised}. It was given a correct implementation."
+        )
         if verdict.raised.kind == "TypeError" and verdict.raised.line is None:
             text += f" The checker calls it as `{exercise.call}`."
         return text
@@ -144,7 +164,9 @@ def _problems(exercise: PropertyExercise, verdicts: list[Verdict]) -> list[str]:
     """What the test misjudges, a sentence or two each; empty if it misjudges nothing."""
     name = exercise.parameters[0]
     if all(verdict.kind == "never calls" for verdict in verdicts):
-        return [f"Your test never calls its argument `{name}`, so it says nothing about it."]
+        return [
+            f"Your test never calls its argument `{name}`, so it says nothing about it."
+        ]
     count = len(exercise.correct)
     correct = list(zip(exercise.correct, verdicts[:count], strict=True))
     wrong = list(zip(exercise.mutants, verdicts[count:-1], strict=True))
@@ -176,9 +198,7 @@ def _rejection(exercise: PropertyExercise, variant: Variant, verdict: Verdict) -
         text += f" Last call: {verdict.last_call}."
     if variant is exercise.correct[0]:
         return f"{text} Either the statement is not true in general, or it leaves no room for rounding."
-    return (
-        f"{text} Your tolerance is tighter than rounding: allow about 1e-12 of the largest number involved."
-    )
+    return f"{text} Your tolerance is tighter than rounding: allow about 1e-12 of the largest number involved."
 
 
 def _survivors(exercise: PropertyExercise, surviving: list[Variant]) -> str:
@@ -190,12 +210,17 @@ def _survivors(exercise: PropertyExercise, surviving: list[Variant]) -> str:
 
 def _recognize(exercise: PropertyExercise, verdicts: list[Verdict]) -> Variant | None:
     kinds = [verdict.kind for verdict in verdicts]
-    return next((m for m in exercise.mistakes if list(_kinds(exercise, m)) == kinds), None)
+    return next(
+        (m for m in exercise.mistakes if list(_kinds(exercise, m)) == kinds), None
+    )
 
 
 @cache
 def _kinds(exercise: PropertyExercise, mistake: Variant) -> tuple[str, ...]:
-    return tuple(verdict.kind for verdict in _verdicts(exercise, mistake.function, MISTAKE_SECONDS))
+    return tuple(
+        verdict.kind
+        for verdict in _verdicts(exercise, mistake.function, MISTAKE_SECONDS)
+    )
 
 
 @contextlib.contextmanager

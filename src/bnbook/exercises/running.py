@@ -56,8 +56,14 @@ class Raised:
     def __str__(self) -> str:
         """Name the exception, its message and the student's line."""
         where = f" in line {self.line}" if self.line else ""
-        code = f", `{textwrap.shorten(self.source, 90, placeholder=' …')}`" if self.source else ""
-        return f"{self.kind}{where}{code}" + (f": {self.message}" if self.message else "")
+        code = (
+            f", `{textwrap.shorten(self.source, 90, placeholder=' …')}`"
+            if self.source
+            else ""
+        )
+        return f"{self.kind}{where}{code}" + (
+            f": {self.message}" if self.message else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,13 @@ class TimedOut:
     """The code did not finish within `seconds`."""
 
     seconds: float
+
+    def __str__(self) -> str:
+        """Say so, and how to allow for more."""
+        return (
+            f"did not finish within {self.seconds:g} s. Does a loop never end? "
+            "If it is only slow, because it imports a large library for example, allow more with `seconds=30`."
+        )
 
 
 class _Watchdog:
@@ -80,7 +93,9 @@ class _Watchdog:
         self._target = ctypes.c_ulong(threading.get_ident())
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True, name="bnbook time limit")
+        self._thread = threading.Thread(
+            target=self._watch, daemon=True, name="bnbook time limit"
+        )
 
     def start(self) -> None:
         self._thread.start()
@@ -91,23 +106,34 @@ class _Watchdog:
             with self._lock:
                 if not self._stopped.is_set():
                     self.fired = True
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(self._target, ctypes.py_object(TimeUp))
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        self._target, ctypes.py_object(TimeUp)
+                    )
             wait = REFIRE
 
     def stop(self) -> None:
-        """Leave no TimeUp behind: once `_stopped` is set none is sent, and a pending one is cleared."""
+        """Leave no TimeUp behind: send no further one, and let a pending one come here.
+
+        Sending None would also clear it, but makes CPython 3.11 hang under a profiler or a debugger.
+        """
         while True:
             try:
                 with self._lock:
                     self._stopped.set()
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(self._target, None)
                 self._thread.join()
+                if self.fired:
+                    for _ in range(
+                        1000
+                    ):  # a pending exception is raised at the end of an iteration
+                        pass
                 return
             except TimeUp:
                 continue
 
 
-def run(work: Callable[[], T], seconds: float, *, echo: bool = True) -> T | Raised | TimedOut:
+def run(
+    work: Callable[[], T], seconds: float, *, echo: bool = True
+) -> T | Raised | TimedOut:
     """Return what `work` returns, or what became of it. Only KeyboardInterrupt passes through.
 
     What `work` prints is shown if `echo` is set, up to a limit.
@@ -139,7 +165,11 @@ def attempt(work: Callable[[], T], *, echo: bool = True) -> T | Raised:
 @contextlib.contextmanager
 def _quiet(echo: bool) -> Iterator[None]:
     shown = _Capped(sys.stdout) if echo else io.StringIO()
-    with warnings.catch_warnings(), errstate(all="ignore"), contextlib.redirect_stdout(shown):
+    with (
+        warnings.catch_warnings(),
+        errstate(all="ignore"),
+        contextlib.redirect_stdout(shown),
+    ):
         warnings.simplefilter("ignore")
         yield
 
@@ -174,7 +204,9 @@ def _describe(error: BaseException) -> Raised:
     except Exception:
         message = ""
     line, source, innermost = _student_line(error.__traceback__)
-    return Raised(type(error).__name__, message, line, source, innermost, _is_assertion(error))
+    return Raised(
+        type(error).__name__, message, line, source, innermost, _is_assertion(error)
+    )
 
 
 def _is_assertion(error: BaseException) -> bool:
@@ -191,18 +223,27 @@ def _student_line(traceback: TracebackType | None) -> tuple[int | None, str, boo
         innermost = not _is_library(code.co_filename)
         if innermost:
             line = traceback.tb_lineno
-            source = linecache.getline(code.co_filename, line, traceback.tb_frame.f_globals).strip()
+            source = linecache.getline(
+                code.co_filename, line, traceback.tb_frame.f_globals
+            ).strip()
         traceback = traceback.tb_next
     return line, source, innermost
 
 
-_PACKAGE = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir)) + os.sep  # of bnbook itself
+_PACKAGE = (
+    os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir)) + os.sep
+)  # of bnbook itself
 _LIBRARY = tuple(
-    {os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "purelib", "platlib")}
+    {
+        os.path.realpath(sysconfig.get_path(key)) + os.sep
+        for key in ("stdlib", "purelib", "platlib")
+    }
 )
 
 
 def _is_library(filename: str) -> bool:
     path = os.path.realpath(filename)
-    installed = path.startswith(_LIBRARY) or "site-packages" in path or "dist-packages" in path
+    installed = (
+        path.startswith(_LIBRARY) or "site-packages" in path or "dist-packages" in path
+    )
     return installed or filename.startswith("<frozen") or path.startswith(_PACKAGE)

@@ -1,7 +1,7 @@
-"""How accurate is it? Exact variances and exact batch normalization, in rational arithmetic.
+"""How accurate is it? Exact variances and batch normalization, in rational arithmetic.
 
-A floating-point number is a fraction, so the variance of any batch is one too, and can be computed without
-any rounding. Errors are measured against that.
+A floating-point number is a fraction, so the variance of any batch is one too, and can be
+computed without any rounding. Errors are measured against that.
 """
 
 import math
@@ -18,7 +18,6 @@ from bnbook.validation import (
     require_float_tensor,
     require_shape,
 )
-
 
 _BITS = 1200  # after the point: more than any product of floats here needs
 
@@ -60,11 +59,14 @@ def exact_moments(values: np.ndarray | torch.Tensor) -> tuple[Fraction, Fraction
 
     Raises:
         TypeError: values are not real floating-point numbers of at most 64 bits.
-        ValueError: values are not of shape (M,), there are fewer than two, or one is not finite.
+        ValueError: values are not of shape (M,), there are fewer than two, or one is not
+            finite.
     """
     values = _as_float64("values", values)
     if values.ndim != 1:
-        raise ValueError(f"values must have shape (M,), got {values.shape}; pass one feature")
+        raise ValueError(
+            f"values must have shape (M,), got {values.shape}; pass one feature"
+        )
     require_batch(len(values), f"values of shape {values.shape}")
     integers, scale = _integers(values)
     count, total = len(integers), sum(integers)
@@ -85,7 +87,9 @@ def _as_float64(name: str, values: np.ndarray | torch.Tensor) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def variance_error(x: np.ndarray | torch.Tensor, computed: np.ndarray | torch.Tensor) -> np.ndarray:
+def variance_error(
+    x: np.ndarray | torch.Tensor, computed: np.ndarray | torch.Tensor
+) -> np.ndarray:
     """|computed − exact| for the variance of each feature of x as it is stored.
 
     Args:
@@ -102,9 +106,13 @@ def variance_error(x: np.ndarray | torch.Tensor, computed: np.ndarray | torch.Te
     x, computed = _as_float64("x", x), _as_float64("computed", computed)
     if x.ndim != 2:
         raise ValueError(f"x must have shape (M, D), got {x.shape}; reshape it")
-    require_shape("computed", computed, x.shape[1:], "one variance for each column of x")
+    require_shape(
+        "computed", computed, x.shape[1:], "one variance for each column of x"
+    )
     pairs = zip(x.T, computed.tolist(), strict=True)
-    return np.array([float(abs(Fraction(var) - exact_moments(column)[1])) for column, var in pairs])
+    return np.array(
+        [float(abs(Fraction(var) - exact_moments(column)[1])) for column, var in pairs]
+    )
 
 
 def error_grid(
@@ -116,22 +124,22 @@ def error_grid(
     features: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Errors of variances over a range of means, each against the exact variance of the data as stored.
+    """Errors of variances over a range of means, against those of the data as stored.
 
     Args:
         algorithms: functions of x (M, D) that return D variances, by name.
-        dtype: NumPy type, or PyTorch dtype: the data of `spread_one` are rounded to it first.
+        dtype: NumPy type, or PyTorch dtype: the data of `spread_one` are rounded to it.
         means: centres of the data.
         count: number of examples, M ≥ 2.
         features: number of features, D: as many variances for each mean.
         seed: seed of the random numbers.
 
     Returns:
-        For each name errors (len(means), D): in units of the spread before rounding, which is 1. NaN
-        where the algorithm overflows `dtype`.
+        For each name errors (len(means), D), absolute: the variance before rounding to
+        `dtype` is near 1. NaN where the algorithm overflows `dtype`.
 
     Raises:
-        ValueError: a mean itself overflows `dtype`, or sizes are as `spread_one` refuses them.
+        ValueError: a mean overflows `dtype`, or sizes are as `spread_one` refuses them.
     """
     errors = {name: np.full((len(means), features), np.nan) for name in algorithms}
     for row, mean in enumerate(means):
@@ -139,7 +147,11 @@ def error_grid(
         info = torch.finfo(dtype) if isinstance(dtype, torch.dtype) else np.finfo(dtype)
         if abs(x).max() > float(info.max):
             raise ValueError(f"a mean of {mean:g} overflows {dtype}; leave it out")
-        x = torch.tensor(x).to(dtype) if isinstance(dtype, torch.dtype) else x.astype(dtype)
+        x = (
+            torch.tensor(x).to(dtype)
+            if isinstance(dtype, torch.dtype)
+            else x.astype(dtype)
+        )
         for name, algorithm in algorithms.items():
             try:
                 errors[name][row] = variance_error(x, algorithm(x))
@@ -157,7 +169,7 @@ def _root(value: Fraction) -> Fraction:
 def normalization_error(
     y: np.ndarray, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, *, eps: float
 ) -> np.ndarray:
-    """|y − exact|, where exact is γ (x − μ)/√(σ² + ε) + β of x as it is stored, to some 70 digits.
+    """|y − exact|, with exact = γ (x − μ)/√(σ² + ε) + β of x as stored, to 70 digits.
 
     Args:
         y: computed output, (M, D).
@@ -171,7 +183,8 @@ def normalization_error(
 
     Raises:
         TypeError: an argument is not a floating-point array of at most 64 bits.
-        ValueError: shapes do not match, M < 2, an entry is not finite, or a feature has σ² + ε = 0.
+        ValueError: shapes do not match, M < 2, an entry is not finite, or a feature has
+            σ² + ε = 0.
     """
     eps = require_eps(eps)
     named = {"y": y, "x": x, "gamma": gamma, "beta": beta}
@@ -185,18 +198,23 @@ def normalization_error(
     for feature in range(x.shape[1]):
         mean, var = exact_moments(x[:, feature])
         if var + Fraction(eps) == 0:
-            raise ValueError(f"feature {feature} is constant and eps is 0; pass a positive eps")
+            raise ValueError(
+                f"feature {feature} is constant and eps is 0; pass a positive eps"
+            )
         slope = Fraction(gamma[feature]) / _root(var + Fraction(eps))
         intercept = Fraction(beta[feature]) - slope * mean
         errors[:, feature] = _line_error(y[:, feature], x[:, feature], slope, intercept)
     return errors
 
 
-def _line_error(y: np.ndarray, x: np.ndarray, slope: Fraction, intercept: Fraction) -> list[float]:
+def _line_error(
+    y: np.ndarray, x: np.ndarray, slope: Fraction, intercept: Fraction
+) -> list[float]:
     """|y − slope · x − intercept|, in fixed-point arithmetic."""
     integers, scale = _integers(x)
     slope_, intercept_ = (
-        (value.numerator << _BITS) // value.denominator for value in (slope / scale, intercept)
+        (value.numerator << _BITS) // value.denominator
+        for value in (slope / scale, intercept)
     )
     ratios = (value.as_integer_ratio() for value in y.tolist())
     return [

@@ -112,6 +112,8 @@ _ALL = (
         source=(
             "https://github.com/tensorflow/tensorflow/issues/55545",
             "https://github.com/keras-team/keras/issues/10443",
+            "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/"
+            "kernels/fused_batch_norm_op.cc",
         ),
     ),
     Convention(

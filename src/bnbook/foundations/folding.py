@@ -1,7 +1,8 @@
-"""Fold batch normalization at inference into the linear or convolutional layer before it.
+"""Fold batch normalization at inference into the linear layer before it.
 
-With fixed statistics, γ (z − mean)/√(var + ε) + β is an affine map of each output feature, and an affine
-map after a linear one is a linear layer with other weights and another bias.
+With fixed statistics, γ (z − mean)/√(var + ε) + β is an affine map of each output
+feature, and an affine map after a linear one is a linear layer with other weights and
+another bias.
 """
 
 import copy
@@ -17,30 +18,34 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, Batch
 
 
 def fold_batch_norm(module: nn.Module, norm: nn.Module | None = None) -> nn.Module:
-    """Merge a layer and the batch normalization after it, or all such pairs of a model, into new layers.
+    """Merge a layer and the batch normalization after it, or all such pairs of a model.
 
     `fold_batch_norm(layer, norm)` returns one layer that computes `norm(layer(x))`;
-    `fold_batch_norm(model)` returns an `nn.Sequential` in which every normalization that directly follows
-    a supported layer is folded. Nested `nn.Sequential`s are flattened. Other modules are copied, as is a
-    normalization that follows something else. Nothing that was passed is changed.
+    `fold_batch_norm(model)` returns an `nn.Sequential` in which every normalization
+    that directly follows a supported layer is folded. Nested `nn.Sequential`s are
+    flattened. Other modules are copied, as is a normalization that follows something
+    else. Nothing that was passed is changed.
 
-    Weights are computed in float64 and stored in the layer's dtype. Padding, stride, dilation and groups
-    stay as they are: the map acts on the output. An `nn.Linear` is taken to receive (M, D) input, because
-    on (N, L, D) `nn.BatchNorm1d` would normalize L.
+    Weights are computed in float64 and stored in the layer's dtype. Padding, stride,
+    dilation and groups stay as they are: the map acts on the output. An `nn.Linear` is
+    taken to receive (M, D) input, because on (N, L, D) `nn.BatchNorm1d` would normalize
+    L.
 
     Args:
-        module: `nn.Linear`, `nn.Conv1d` to `3d` or `nn.ConvTranspose1d` to `3d`, in any mode; or an
-            `nn.Sequential`.
-        norm: `torch.nn.BatchNorm*` or the book's `BatchNorm`, in evaluation mode; None for a model.
+        module: `nn.Linear`, `nn.Conv1d` to `3d` or `nn.ConvTranspose1d` to `3d`, in any
+            mode; or an `nn.Sequential`.
+        norm: `torch.nn.BatchNorm*` or the book's `BatchNorm`, in evaluation mode; None
+            for a model.
 
     Returns:
         The new layer, with a bias; or the new model, in evaluation mode.
 
     Raises:
         TypeError: module or norm is of another type.
-        ValueError: norm is in training mode, keeps no running statistics, or holds a negative variance or
-            values that are not finite; the channels or the dimensions do not match; a layer or a
-            normalization carries forward hooks; or the folded weights overflow the layer's dtype.
+        ValueError: norm is in training mode, keeps no running statistics, or holds a
+            negative variance or values that are not finite; the channels or the
+            dimensions do not match; a layer or a normalization carries forward hooks;
+            or the folded weights overflow the layer's dtype.
 
     Source: Anonymous (2022), §1; Morwani (2020), §3, for w_eq and b_eq.
     """
@@ -83,7 +88,7 @@ def _fold_pair(layer: nn.Module, norm: nn.Module) -> nn.Module:
         0.0 if layer.bias is None else layer.bias.double(),
     )
     scale, shift = scale.to(weight.device), shift.to(weight.device)
-    new_weight = weight * _per_output(layer, scale)
+    new_weight = weight * per_output_scale(layer, scale)
     new_bias = scale * bias + shift
     folded = copy.deepcopy(layer)
     for name, value in (("weight", new_weight), ("bias", new_bias)):
@@ -100,12 +105,12 @@ def _fold_pair(layer: nn.Module, norm: nn.Module) -> nn.Module:
 
 
 def inference_affine(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale γ/√(var + ε) and shift β − scale · mean of a normalization in evaluation mode, float64.
+    """Scale γ/√(var + ε) and shift β − scale · mean of a normalization, in float64.
 
     Raises:
         TypeError: norm is not a batch normalization.
-        ValueError: norm is in training mode, keeps no running statistics, or holds a negative variance or
-            values that are not finite, or √(var + ε) is 0.
+        ValueError: norm is in training mode, keeps no running statistics, or holds a
+            negative variance or values that are not finite, or √(var + ε) is 0.
     """
     if type(norm) not in NORMS:
         raise TypeError(
@@ -187,8 +192,25 @@ def _check_pair(layer: nn.Module, norm: nn.Module) -> None:
             )
 
 
-def _per_output(layer: nn.Module, scale: torch.Tensor) -> torch.Tensor:
-    """The scale of each output, shaped to multiply the weights of the layer."""
+def per_output_scale(layer: nn.Module, scale: torch.Tensor) -> torch.Tensor:
+    """The scale of each output, shaped to multiply the weights of the layer.
+
+    Args:
+        layer: a supported layer with D outputs.
+        scale: one number per output, shape (D,).
+
+    Returns:
+        A tensor that broadcasts against `layer.weight`.
+
+    Raises:
+        ValueError: there is not one number per output.
+    """
+    outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    if scale.shape != (outputs,):
+        raise ValueError(
+            f"scale must have shape ({outputs},), got {tuple(scale.shape)}; "
+            "pass one number per output of the layer"
+        )
     trailing = [1] * (layer.weight.ndim - 2)
     if not isinstance(layer, TRANSPOSED):
         return scale.view(-1, 1, *trailing)  # weight: (out, in/groups, …)

@@ -101,8 +101,8 @@ def leverage(z_hat: np.ndarray) -> np.ndarray:
     """Leverage h_m = (1 + ẑ_m²)/M of each example; the diagonal of P is 1 − h.
 
     It is the share of its own gradient that an example loses. In a regression on
-    [1, ẑ] with ε = 0, h is the
-    statistician's leverage: it sums to 2 and never exceeds 1, so |ẑ_m| ≤ √(M − 1).
+    [1, ẑ] with ε = 0, h is the statistician's leverage: it sums to 2 and never exceeds
+    1, so |ẑ_m| ≤ √(M − 1).
 
     Args:
         z_hat: normalized values ẑ, (M,) or (M, D), the batch along axis 0.

@@ -1,8 +1,9 @@
-"""From batch to population: exponential averages of batch statistics, and what they estimate.
+"""From batch to population: running averages of batch statistics, what they estimate.
 
-α is everywhere the weight of the OLD value, as in Yu (2021): new = α · old + (1 − α) · batch. PyTorch's
-`momentum` is the weight of the new batch, 1 − α. Folding is in `bnbook.foundations.folding`,
-recalculation after training in `bnbook.foundations.recalibration`.
+α is everywhere the weight of the OLD value, as in Yu (2021): new = α · old + (1 − α) ·
+batch. PyTorch's `momentum` is the weight of the new batch, 1 − α. Folding is in
+`bnbook.foundations.folding`, recalculation after training in
+`bnbook.foundations.recalibration`.
 """
 
 import math
@@ -21,11 +22,11 @@ class EmaMemory:
     """How far an exponential average looks back; all in units of batches.
 
     Attributes:
-        mean_age: average age of what it averages; the newest batch has age 0. Also its lag under a linear
-            drift of one unit a batch.
+        mean_age: average age of what it averages; the newest batch has age 0. Also its
+            lag under a linear drift of one unit a batch.
         half_life: number of newest batches that carry half of the weight.
-        window: length of the plain average with the same variance, for independent batches. A plain
-            average of that length has the same mean age, too.
+        window: length of the plain average with the same variance, for independent
+            batches. A plain average of that length has the same mean age, too.
     """
 
     mean_age: float
@@ -72,10 +73,10 @@ def require_count(name: str, value: int, least: int) -> int:
 
 
 def ema_weights(alpha: float, steps: int) -> np.ndarray:
-    """Weights that an exponential average gives to the last `steps` batches, newest first.
+    """Weights of the last `steps` batches in an exponential average, newest first.
 
-    The batch of age k has the weight (1 − α) αᵏ. The weights sum to 1 − α^steps; what is missing lies on
-    older batches and on the initial value.
+    The batch of age k has the weight (1 − α) αᵏ. The weights sum to 1 − α^steps; what
+    is missing lies on older batches and on the initial value.
 
     Args:
         alpha: weight of the old value, in [0, 1].
@@ -95,7 +96,9 @@ def ema_weights(alpha: float, steps: int) -> np.ndarray:
 
 
 def ema_memory(alpha: float) -> EmaMemory:
-    """Mean age α/(1 − α), half-life ln ½ / ln α and window (1 + α)/(1 − α) of an exponential average.
+    """How far an exponential average looks back.
+
+    Mean age α/(1 − α), half-life ln ½ / ln α and window (1 + α)/(1 − α).
 
     Raises:
         TypeError: alpha is not a real number.
@@ -114,9 +117,9 @@ def ema_memory(alpha: float) -> EmaMemory:
 
 
 def normal_deviation_factor(size: int) -> float:
-    """c₄(M): E[s] = c₄ τ for the root s of the unbiased variance of M normal values of deviation τ.
+    """c₄(M): E[s] = c₄ τ, with s² the unbiased variance of M normal values.
 
-    c₄(M) = √(2/(M − 1)) Γ(M/2) / Γ((M − 1)/2) < 1.
+    c₄(M) = √(2/(M − 1)) Γ(M/2) / Γ((M − 1)/2) < 1; τ is the deviation of the values.
 
     Raises:
         TypeError: size is not an integer.
@@ -130,13 +133,16 @@ def normal_deviation_factor(size: int) -> float:
 def expected_variance(estimator: str, size: int, alpha: float) -> float:
     """Expectation of a long-run variance estimate, in units of the true variance τ².
 
-    The batches are independent draws of M independent values from one distribution, and the average has
-    run so long that its initial value is forgotten. n = (1 + α)/(1 − α) is its window. The estimators:
+    The batches are independent draws of M independent values from one distribution, and
+    the average has run so long that its initial value is forgotten. n = (1 + α)/(1 − α)
+    is its window. The estimators:
 
     - "biased": average of σ²; (M − 1)/M.
     - "unbiased": average of M/(M − 1) · σ²; 1.
-    - "moments": average of the mean squares minus the square of the average mean; 1 − 1/(M n).
-    - "deviation": square of the average of σ, for normal data; (M − 1)/M · (c₄² + (1 − c₄²)/n).
+    - "moments": average of the mean squares minus the square of the average mean;
+      1 − 1/(M n).
+    - "deviation": square of the average of σ, for normal data;
+      (M − 1)/M · (c₄² + (1 − c₄²)/n).
 
     Args:
         estimator: one of the four names.
@@ -147,7 +153,7 @@ def expected_variance(estimator: str, size: int, alpha: float) -> float:
         TypeError: size is not an integer, or alpha is not a number.
         ValueError: the estimator is unknown, size < 2, or alpha is outside [0, 1).
 
-    Source: Ioffe and Szegedy (2015), Algorithm 2, for "unbiased"; Yu (2021), §2.2, for the others.
+    Source: Ioffe and Szegedy (2015), Algorithm 2 ("unbiased"); Yu (2021), §2.2.
     """
     _require_estimator(estimator)
     size = require_count("size", size, 2)
@@ -171,13 +177,15 @@ def _require_estimator(estimator: str) -> None:
 
 
 def estimate_variance(batches: np.ndarray, estimator: str, alpha: float) -> np.ndarray:
-    """Estimate a long-run variance by an exponential average over batches, oldest first.
+    """Estimate a long-run variance by an exponential average over batches.
 
-    The average starts from nothing and is divided by its total weight, so it has no initial value.
+    The average starts from nothing and is divided by its total weight, so it has no
+    initial value.
 
     Args:
         batches: one feature, shape (…, T, M): T batches of M values.
-        estimator: "biased", "unbiased", "moments" or "deviation"; see `expected_variance`.
+        estimator: "biased", "unbiased", "moments" or "deviation"; see
+            `expected_variance`.
         alpha: weight of the old value, in [0, 1).
 
     Returns:
@@ -185,8 +193,8 @@ def estimate_variance(batches: np.ndarray, estimator: str, alpha: float) -> np.n
 
     Raises:
         TypeError: batches is not a floating-point array, or alpha is not a number.
-        ValueError: batches is not finite, has fewer than 2 axes, no batch or M < 2; the estimator is
-            unknown; or alpha is outside [0, 1).
+        ValueError: batches is not finite, has fewer than 2 axes, no batch or M < 2; the
+            estimator is unknown; or alpha is outside [0, 1).
     """
     batches = require_float_array("batches", batches)
     _require_estimator(estimator)
@@ -209,13 +217,14 @@ def estimate_variance(batches: np.ndarray, estimator: str, alpha: float) -> np.n
 
 
 def variance_spread(size: int, excess_kurtosis: float = 0.0) -> float:
-    """Standard deviation of the unbiased variance of one batch, relative to the true variance.
+    """Relative standard deviation of the unbiased variance of one batch.
 
-    √(2/(M − 1) + κ/M) with κ the excess kurtosis of the data: 0 for normal data, 6 for exponential.
+    √(2/(M − 1) + K/M) with K the excess kurtosis of the data: 0 for normal data, 6 for
+    exponential.
 
     Args:
         size: batch size M, at least 2.
-        excess_kurtosis: κ ≥ −2, of independent values from one distribution.
+        excess_kurtosis: K ≥ −2, of independent values from one distribution.
 
     Raises:
         TypeError: size is not an integer, or excess_kurtosis is not a number.
@@ -240,22 +249,24 @@ def variance_spread(size: int, excess_kurtosis: float = 0.0) -> float:
 class RunningStatistics:
     """Population mean and variance, gathered from batch statistics. NumPy, float64.
 
-    With a rate `alpha` it keeps exponential averages of the batch means and of the unbiased batch
-    variances. With `alpha=None` it pools: every value counts alike, and the result is the mean and the
-    unbiased variance of all values together, in whatever batches they came.
+    With a rate `alpha` it keeps exponential averages of the batch means and of the
+    unbiased batch variances. With `alpha=None` it pools: every value counts alike, and
+    the result is the mean and the unbiased variance of all values together, in whatever
+    batches they came.
 
     Args:
         shape: shape of the statistics, for example (D,), or D.
         alpha: weight of the old value, in [0, 1]; None to pool.
-        bias_correction: divide by the total weight of the batches seen, so that the initial value plays no
-            part. Without it the averages start from mean 0 and variance 1, as PyTorch's do.
+        bias_correction: divide by the total weight of the batches seen, so that the
+            initial value plays no part. Without it the averages start from mean 0 and
+            variance 1, as PyTorch's do.
 
     Raises:
         TypeError: alpha is not a number.
-        ValueError: alpha is outside [0, 1], or pooling is asked for without bias correction.
+        ValueError: alpha is outside [0, 1], or pooling is asked for without bias
+            correction.
 
-    Source: Ioffe and Szegedy (2015), Algorithm 2; Yu (2021), §2.2; Chan, Golub and LeVeque (1983) for
-    pooling.
+    Source: Ioffe and Szegedy (2015), Algorithm 2; Yu (2021), §2.2; Chan et al. (1983).
     """
 
     def __init__(
@@ -325,9 +336,10 @@ class RunningStatistics:
             count: M, the number of values behind each; at least 2, or 1 when pooling.
 
         Raises:
-            TypeError: mean or var is not a floating-point array, or count is not an integer.
-            ValueError: a shape is wrong, a value is not finite, a variance is negative, or count is too
-                small.
+            TypeError: mean or var is not a floating-point array, or count is not an
+                integer.
+            ValueError: a shape is wrong, a value is not finite, a variance is negative,
+                or count is too small.
         """
         for name, value in (("mean", mean), ("var", var)):
             require_float_array(name, value)
@@ -351,7 +363,7 @@ class RunningStatistics:
         self.count += count
 
     def _pool(self, mean: np.ndarray, squares: np.ndarray, count: int) -> None:
-        """Join (mean, Σ (z − mean)², count) to what is there: the pairwise rule of Chan et al."""
+        """Join mean, Σ (z − mean)² and count to what is there, as Chan et al. do."""
         total = self.count + count
         step = mean - self._mean
         self._mean = self._mean + step * (count / total)
@@ -359,12 +371,12 @@ class RunningStatistics:
         self.weight = float(total)
 
     def merge(self, other: "RunningStatistics") -> "RunningStatistics":
-        """Pool the values behind two statistics, for example of two workers, into new statistics.
+        """Pool the values behind two statistics, for example of two workers, into a third.
 
         Raises:
             TypeError: other is not a RunningStatistics.
-            ValueError: one of the two is an exponential average, which has an order that a merge would
-                lose, or the shapes differ.
+            ValueError: one of the two is an exponential average, which has an order
+                that a merge would lose, or the shapes differ.
         """
         if not isinstance(other, RunningStatistics):
             raise TypeError(

@@ -1,6 +1,8 @@
-"""Bugs of batch normalization, re-created: each replaces one decision of `museum_practice`, and nothing else.
+"""Bugs of batch normalization, re-created: each replaces one decision of
+`museum_practice`, and nothing else.
 
-None of this code is meant to be used. `bnbook.foundations.museum` says where each bug was seen.
+None of this code is meant to be used. `bnbook.foundations.museum` says where each bug
+was seen.
 """
 
 import torch

@@ -1,6 +1,8 @@
-"""What must hold for any batch normalization, as functions of an implementation that return a residual.
+"""What must hold for any batch normalization, as functions of an implementation that
+return a residual.
 
-None of them compares with another implementation: each states a property of the thing itself.
+None of them compares with another implementation: each states a property of the thing
+itself.
 """
 
 import copy
@@ -23,7 +25,8 @@ class Setting:
         size: M ≥ 2, examples in a batch.
         features: D ≥ 1.
         eps: ε > 0.
-        momentum: weight of the newest batch, in (0, 1) and not 1/2, where old and new weigh the same.
+        momentum: weight of the newest batch, in (0, 1) and not 1/2, where old and
+            new weigh the same.
         seed: of the random numbers.
 
     Raises:
@@ -52,7 +55,9 @@ class Setting:
             )
 
     def layer(self, implementation: Implementation, **changes) -> nn.Module:
-        """A fresh float64 layer of the implementation, in training mode; `changes` go to its constructor."""
+        """A fresh float64 layer of the implementation, in training mode; `changes` go
+        to its constructor.
+        """
         options = {
             "eps": self.eps,
             "momentum": self.momentum,
@@ -61,7 +66,9 @@ class Setting:
         return implementation.layer(self.features, **options).train()
 
     def draw(self, *shape: int, mean: float = 3.0, spread: float = 2.0) -> torch.Tensor:
-        """Normal float64 data, of shape (M, D) unless told otherwise; equal calls give equal data."""
+        """Normal float64 data, of shape (M, D) unless told otherwise; equal calls give
+        equal data.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         shape = shape or (self.size, self.features)
         return mean + spread * torch.randn(
@@ -91,7 +98,9 @@ def gradient_is_slope(implementation: Implementation, setting: Setting) -> float
 
 
 def shift_has_no_effect(implementation: Implementation, setting: Setting) -> float:
-    """Change of the float32 output when 8192 is added to every value, which loses no digit of the data."""
+    """Change of the float32 output when 8192 is added to every value, which loses no
+    digit of the data.
+    """
     x = (setting.draw(mean=0.0, spread=1.0) * 64).round() / 64
     x[0], x[1] = -1.0, 1.0  # a spread that rounding cannot hide
     x = x.float()
@@ -103,7 +112,9 @@ def shift_has_no_effect(implementation: Implementation, setting: Setting) -> flo
 
 
 def output_has_unit_variance(implementation: Implementation, setting: Setting) -> float:
-    """Distance of the output's mean from 0 and of its variance from σ²/(σ² + ε), with γ = 1 and β = 0."""
+    """Distance of the output's mean from 0 and of its variance from σ²/(σ² + ε), with γ
+    = 1 and β = 0.
+    """
     x = setting.draw()
     y, var = setting.layer(implementation)(x), x.var(0, correction=0)
     expected = var / (var + setting.eps)
@@ -114,7 +125,9 @@ def output_has_unit_variance(implementation: Implementation, setting: Setting) -
 
 
 def units_cancel(implementation: Implementation, setting: Setting) -> float:
-    """Change of the output when x is measured in other units: x times c, and ε times c²."""
+    """Change of the output when x is measured in other units: x times c, and ε times
+    c².
+    """
     x, c = setting.draw(), 3.0
     here = setting.layer(implementation)(x)
     there = setting.layer(implementation, eps=setting.eps * c**2)(c * x)
@@ -124,7 +137,9 @@ def units_cancel(implementation: Implementation, setting: Setting) -> float:
 def one_example_teaches_nothing(
     implementation: Implementation, setting: Setting
 ) -> float:
-    """1 if the layer trains on one example although its gradient is 0; 0 if it refuses, or learns."""
+    """1 if the layer trains on one example although its gradient is 0; 0 if it refuses,
+    or learns.
+    """
     x = setting.draw(1, setting.features).requires_grad_()
     try:
         y = setting.layer(implementation)(x)
@@ -135,7 +150,9 @@ def one_example_teaches_nothing(
 
 
 def constant_has_no_variance(implementation: Implementation, setting: Setting) -> float:
-    """Distance of the running variance from half its start, after a constant batch with momentum 1/2."""
+    """Distance of the running variance from half its start, after a constant batch with
+    momentum 1/2.
+    """
     layer = setting.layer(implementation, momentum=0.5)
     start = layer.running_var.clone()
     layer(torch.full((setting.size, setting.features), 3.0, dtype=torch.float64))
@@ -155,7 +172,9 @@ def momentum_is_the_newest(implementation: Implementation, setting: Setting) -> 
 def running_variance_is_unbiased(
     implementation: Implementation, setting: Setting
 ) -> float:
-    """Distance of the running variance's average over *all* batches of two from the population's variance."""
+    """Distance of the running variance's average over *all* batches of two from the
+    population's variance.
+    """
     population = setting.draw(3, setting.features)
     remembered = []
     for pair in itertools.product(range(3), repeat=2):
@@ -168,7 +187,9 @@ def running_variance_is_unbiased(
 
 
 def mode_is_explicit(implementation: Implementation, setting: Setting) -> float:
-    """Change of the output when gradients are switched off, in training mode and in evaluation mode."""
+    """Change of the output when gradients are switched off, in training mode and in
+    evaluation mode.
+    """
     worst, x = 0.0, setting.draw()
     for training in (True, False):
         layer = setting.layer(implementation).train(training)
@@ -179,7 +200,9 @@ def mode_is_explicit(implementation: Implementation, setting: Setting) -> float:
 
 
 def answer_ignores_company(implementation: Implementation, setting: Setting) -> float:
-    """Change of a trained model's answer to one example when the rest of the batch changes."""
+    """Change of a trained model's answer to one example when the rest of the batch
+    changes.
+    """
     layer, x = setting.layer(implementation), setting.draw()
     layer(x)
     company = x.clone()
@@ -189,7 +212,9 @@ def answer_ignores_company(implementation: Implementation, setting: Setting) -> 
 
 
 def one_batch_counts_once(implementation: Implementation, setting: Setting) -> float:
-    """Distance of the running mean after a recomputed step from the running mean after a plain one."""
+    """Distance of the running mean after a recomputed step from the running mean after
+    a plain one.
+    """
     x, plain, recomputed = (
         setting.draw(),
         setting.layer(implementation),
@@ -232,7 +257,9 @@ def padding_has_no_effect(implementation: Implementation, setting: Setting) -> f
 
 
 def parts_make_the_whole(implementation: Implementation, setting: Setting) -> float:
-    """Distance of the merged statistics of two unequal parts from those of all values together."""
+    """Distance of the merged statistics of two unequal parts from those of all values
+    together.
+    """
     x = setting.draw(3 * setting.size, setting.features)
     x[setting.size :] += 4.0
     parts = x[: setting.size], x[setting.size :]
@@ -253,7 +280,9 @@ def parts_make_the_whole(implementation: Implementation, setting: Setting) -> fl
 
 
 def every_parameter_matters(implementation: Implementation, setting: Setting) -> float:
-    """Number of parameters of linear layer and normalization whose gradient vanishes on random data."""
+    """Number of parameters of linear layer and normalization whose gradient vanishes on
+    random data.
+    """
     with torch.random.fork_rng(devices=[]):  # leaves the reader's random numbers alone
         torch.manual_seed(setting.seed)
         linear = implementation.linear(4, setting.features, torch.float64)
@@ -293,7 +322,9 @@ class Invariant:
     def holds(
         self, implementation: Implementation, setting: Setting | None = None
     ) -> bool:
-        """Whether the implementation satisfies it; one that raises or returns NaN does not."""
+        """Whether the implementation satisfies it; one that raises or returns NaN does
+        not.
+        """
         try:
             residual = self.residual(implementation, setting or Setting())
         except (ValueError, RuntimeError, ArithmeticError):

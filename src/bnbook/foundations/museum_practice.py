@@ -1,7 +1,9 @@
-"""Batch normalization done right, one decision a function: what the bugs of the museum change.
+"""Batch normalization done right, one decision a function: what the bugs of the museum
+change.
 
-`Layer` makes the decisions inside a layer, the functions below it those of the code around a layer, and
-`Implementation` gathers them. Each bug in `bnbook.foundations.museum_bugs` replaces exactly one of them.
+`Layer` makes the decisions inside a layer, the functions below it those of the code
+around a layer, and `Implementation` gathers them. Each bug in
+`bnbook.foundations.museum_bugs` replaces exactly one of them.
 """
 
 import copy
@@ -25,9 +27,10 @@ class Layer(nn.Module):
         dtype: dtype of parameters and buffers; the input must have the same.
 
     Raises:
-        TypeError: an argument or the input is of the wrong type, or the input is not of the layer's dtype.
-        ValueError: an argument is out of range; the input has another shape than (M, D) or is not finite; in
-            training, it holds fewer than two examples.
+        TypeError: an argument or the input is of the wrong type, or the input is
+            not of the layer's dtype.
+        ValueError: an argument is out of range; the input has another shape than
+            (M, D) or is not finite; in training, it holds fewer than two examples.
 
     Source: Ioffe and Szegedy (2015), Algorithms 1 and 2.
     """
@@ -99,7 +102,9 @@ class Layer(nn.Module):
         return (1 - self.momentum) * old + self.momentum * new
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return γ ẑ + β; where the batch's own statistics are used, also remember them."""
+        """Return γ ẑ + β; where the batch's own statistics are used, also remember
+        them.
+        """
         self._check(x)
         self.accept(x)
         mean, var = self.running_mean, self.running_var
@@ -125,7 +130,9 @@ class Layer(nn.Module):
 
 
 def linear(inputs: int, outputs: int, dtype: torch.dtype) -> nn.Linear:
-    """The linear layer before a normalization: without a bias, which the mean would remove."""
+    """The linear layer before a normalization: without a bias, which the mean would
+    remove.
+    """
     return nn.Linear(inputs, outputs, bias=False, dtype=dtype)
 
 
@@ -140,7 +147,8 @@ def evaluate(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def recompute(model: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
-    """Gradient of x where memory is short: keep nothing of the forward pass, run it again for the gradient.
+    """Gradient of x where memory is short: keep nothing of the forward pass, run it
+    again for the gradient.
 
     The second pass sees the same batch, so it must not count as another one.
     """
@@ -167,9 +175,11 @@ def freeze(layer: nn.Module) -> nn.Module:
 def normalize_padded(
     layer: nn.Module, x: torch.Tensor, lengths: torch.Tensor
 ) -> torch.Tensor:
-    """Normalize sequences of different lengths, padded to one: x (N, T, D), lengths (N,).
+    """Normalize sequences of different lengths, padded to one: x (N, T, D), lengths
+    (N,).
 
-    Only the true positions t < lengths[n] enter the statistics; the output is 0 elsewhere.
+    Only the true positions t < lengths[n] enter the statistics; the output is 0
+    elsewhere.
 
     Raises:
         ValueError: x has no time axis, or lengths are not N numbers from 0 to T.
@@ -199,7 +209,8 @@ def _check_lengths(x: torch.Tensor, lengths: torch.Tensor) -> None:
 def synchronize(
     means: torch.Tensor, variances: torch.Tensor, counts: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance of a whole from those of its K parts: (K, D), (K, D), (K,) to (D,), (D,).
+    """Mean and biased variance of a whole from those of its K parts: (K, D), (K, D),
+    (K,) to (D,), (D,).
 
     Each part counts by its size; the spread between the parts belongs to the variance.
 
@@ -231,7 +242,9 @@ def _check_parts(
 
 
 def parameter_groups(model: nn.Module, decay: float) -> list[dict]:
-    """Optimizer groups: weight decay `decay` ≥ 0 for weight matrices, none for γ, β and biases."""
+    """Optimizer groups: weight decay `decay` ≥ 0 for weight matrices, none for γ, β and
+    biases.
+    """
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
@@ -243,11 +256,12 @@ def parameter_groups(model: nn.Module, decay: float) -> list[dict]:
 
 @dataclass(frozen=True)
 class Implementation:
-    """A layer and the code around it; the defaults are right, an exhibit's bug replaces one.
+    """A layer and the code around it; the defaults are right, an exhibit's bug replaces
+    one.
 
     Attributes:
-        layer: called as layer(features, eps=…, momentum=…, dtype=…); the result has gamma, beta,
-            running_mean and running_var.
+        layer: called as layer(features, eps=…, momentum=…, dtype=…); the result has
+            gamma, beta, running_mean and running_var.
         linear: makes the linear layer before a normalization.
         evaluate: output of a trained model.
         recompute: gradient of the input where the forward pass is run twice.
@@ -275,7 +289,9 @@ class Implementation:
 
 @dataclass(frozen=True)
 class Training:
-    """A training run: the loss before each step, and ‖W‖ of the layer before the normalization."""
+    """A training run: the loss before each step, and ‖W‖ of the layer before the
+    normalization.
+    """
 
     loss: list[float]
     weight_norm: list[float]
@@ -287,7 +303,8 @@ def train_network(
     """Fit a small network by gradient descent on one batch of 64 examples.
 
     The network is linear (5 to 8), normalization, tanh, linear; the target is tanh of a random
-    combination of the inputs plus a little noise. Equal seeds give equal data and equal first weights.
+    combination of the inputs plus a little noise. Equal seeds give equal data and equal
+    first weights.
 
     Args:
         layer: the normalization, called as layer(features, dtype=…).

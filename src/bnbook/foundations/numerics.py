@@ -1,9 +1,10 @@
-"""Computing a variance: six algorithms in the arithmetic of their input, and their error bounds.
+"""Computing a variance: six algorithms in the arithmetic of their input, and bounds.
 
-Every elementary operation is rounded to the dtype of the input: sums run over the examples in order and are
-kept in that dtype, as no library would do it, so that the algorithms themselves can be compared. Input is a
-NumPy array, or a PyTorch tensor where NumPy has no such dtype (torch.bfloat16 rounds each operation too).
-The exact values to compare with are in `bnbook.foundations.accuracy`.
+Every elementary operation is rounded to the dtype of the input: sums run over the
+examples in order and are kept in that dtype, as no library would do it, so that the
+algorithms themselves can be compared. Input is a NumPy array, or a PyTorch tensor where
+NumPy has no such dtype (torch.bfloat16 rounds each operation too). The exact values to
+compare with are in `bnbook.foundations.accuracy`.
 """
 
 import math
@@ -27,7 +28,7 @@ Rows = np.ndarray | torch.Tensor
 
 
 def unit_roundoff(dtype: np.dtype | type | torch.dtype) -> float:
-    """Largest relative error u of one rounding in `dtype`: half the gap between 1 and the next number.
+    """Largest relative error u of one rounding in `dtype`: half the gap above 1.
 
     Raises:
         TypeError: `dtype` is not a floating-point type.
@@ -60,7 +61,7 @@ def _require_rows(x: Rows) -> int:
 
 
 def _require_finite(var: Rows, x: Rows) -> Rows:
-    """Return `var` unless a sum or a square on the way has left the range of the dtype."""
+    """Return `var` unless a sum or square on the way left the range of the dtype."""
     finite = torch.isfinite(var) if torch.is_tensor(var) else np.isfinite(var)
     if not finite.all():
         raise ValueError(
@@ -80,7 +81,8 @@ def _total(rows: Rows) -> Rows:
 def one_pass_terms(x: Rows) -> tuple[Rows, Rows]:
     """The two terms E[x²] and E[x]² whose difference is the one-pass variance.
 
-    Args and errors as for `variance_one_pass`; each term has the shape of one row and the dtype of x.
+    Args and errors as for `variance_one_pass`; each term has the shape of one row
+    and the dtype of x.
     """
     count = _require_rows(x)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -100,7 +102,8 @@ def variance_one_pass(x: Rows) -> Rows:
 
     Raises:
         TypeError: x is not a real floating-point array or tensor.
-        ValueError: M < 2, a value is not finite, or an intermediate result overflows the dtype of x.
+        ValueError: M < 2, a value is not finite, or a sum or square overflows the
+            dtype of x.
 
     Source: Chan, Golub and LeVeque (1983), the textbook algorithm.
     """
@@ -113,10 +116,12 @@ def variance_shifted(x: Rows, shift: Rows | float | None = None) -> Rows:
 
     Args:
         x: as for `variance_one_pass`.
-        shift: d, a number or one per feature (the shape of one row); the first row of x by default.
+        shift: d, a number or one per feature (the shape of one row); by default the
+            first row of x.
 
     Returns and raises:
-        as `variance_one_pass`; ValueError also if shift has another shape or is not finite.
+        as `variance_one_pass`; ValueError also if shift has another shape or is not
+        finite.
 
     Source: Chan, Golub and LeVeque (1983), shifted data.
     """
@@ -129,7 +134,9 @@ def variance_shifted(x: Rows, shift: Rows | float | None = None) -> Rows:
         shift = np.asarray(shift, dtype=x.dtype)
     finite = (torch if torch.is_tensor(x) else np).isfinite(shift)
     if not finite.all():
-        raise ValueError(f"shift must be finite in {x.dtype}; use a value near the mean of x")
+        raise ValueError(
+            f"shift must be finite in {x.dtype}; use a value near the mean of x"
+        )
     if shift.ndim:
         require_shape("shift", shift, tuple(x.shape[1:]), "the shape of one row of x")
     with np.errstate(over="ignore"):
@@ -138,7 +145,7 @@ def variance_shifted(x: Rows, shift: Rows | float | None = None) -> Rows:
 
 
 def variance_two_pass(x: Rows, *, corrected: bool = False) -> Rows:
-    """The definition σ² = E[(x − μ)²]: a first pass for the mean, a second for the squares.
+    """The definition σ² = E[(x − μ)²]: one pass for the mean, one for the squares.
 
     Args:
         x: as for `variance_one_pass`.
@@ -146,7 +153,8 @@ def variance_two_pass(x: Rows, *, corrected: bool = False) -> Rows:
 
     Returns and raises: as `variance_one_pass`.
 
-    Source: Yu (2021), Eq. (7); Chan, Golub and LeVeque (1983), the (corrected) two-pass algorithm.
+    Source: Yu (2021), Eq. (7); Chan, Golub and LeVeque (1983), the two-pass algorithm
+    and its corrected form.
     """
     count = _require_rows(x)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -159,7 +167,7 @@ def variance_two_pass(x: Rows, *, corrected: bool = False) -> Rows:
 
 
 def variance_welford(x: Rows) -> Rows:
-    """Update mean and M2 = Σ (x − μ)² with each example, for data that arrive one by one.
+    """Update mean and M2 = Σ (x − μ)² with each example, as the data arrive.
 
     Returns and raises: as `variance_one_pass`.
 
@@ -195,8 +203,10 @@ def _merged_tree(rows: Rows) -> tuple[int, Rows, Rows]:
     return _merge(_merged_tree(rows[:half]), _merged_tree(rows[half:]))
 
 
-def _merge(a: tuple[int, Rows, Rows], b: tuple[int, Rows, Rows]) -> tuple[int, Rows, Rows]:
-    """(count, mean, M2) of the union; weights that depend on counts alone are Python floats."""
+def _merge(
+    a: tuple[int, Rows, Rows], b: tuple[int, Rows, Rows]
+) -> tuple[int, Rows, Rows]:
+    """(count, mean, M2) of the union; ratios of counts are Python floats."""
     (count_a, mean_a, m2_a), (count_b, mean_b, m2_b) = a, b
     count = count_a + count_b
     delta = mean_b - mean_a
@@ -215,8 +225,10 @@ class Moments:
         m2: Σ (x − μ)² ≥ 0, the shape of mean; n times the biased variance.
 
     Raises (when made):
-        TypeError: count is not an integer, or mean or m2 is not a real floating-point array.
-        ValueError: count < 1; mean and m2 differ in shape, are not finite, or m2 is negative.
+        TypeError: count is not an integer, or mean or m2 is not a real floating-point
+            array.
+        ValueError: count < 1; mean and m2 differ in shape, are not finite, or m2 is
+            negative.
     """
 
     count: int
@@ -225,8 +237,12 @@ class Moments:
 
     def __post_init__(self) -> None:
         """Refuse statistics that no group of examples can have."""
-        if not isinstance(self.count, Integral) or isinstance(self.count, bool | np.bool_):
-            raise TypeError(f"count must be an integer, got {type(self.count).__name__}")
+        if not isinstance(self.count, Integral) or isinstance(
+            self.count, bool | np.bool_
+        ):
+            raise TypeError(
+                f"count must be an integer, got {type(self.count).__name__}"
+            )
         if self.count < 1:
             raise ValueError(
                 f"count must be at least 1, got {self.count}; an empty group has no mean: leave it out"
@@ -258,14 +274,15 @@ def moments(x: np.ndarray, axes: int | Sequence[int] = 0) -> Moments:
 
 
 def merge_statistics(a: Moments, b: Moments) -> Moments:
-    """Statistics of the union of two groups, from those of each: exact but for rounding.
+    """Statistics of the union of two groups, exact but for rounding.
 
-    With δ = μ_b − μ_a, the mean is μ_a + δ n_b/n and M2 is M2_a + M2_b + δ² n_a n_b/n, where
-    n = n_a + n_b. Neither the examples nor equal counts are needed.
+    With δ = μ_b − μ_a and n = n_a + n_b, the mean is μ_a + δ n_b/n and M2 is
+    M2_a + M2_b + δ² n_a n_b/n. Neither the examples nor equal counts are needed.
 
     Raises:
         TypeError: an argument is not a `Moments`.
-        ValueError: the groups have different features (shapes), or the result overflows.
+        ValueError: the groups differ in their features (shapes), or the result
+            overflows.
 
     Source: Chan, Golub and LeVeque (1983), the pairwise algorithm.
     """
@@ -274,10 +291,16 @@ def merge_statistics(a: Moments, b: Moments) -> Moments:
             raise TypeError(
                 f"{name} must be Moments, got {type(value).__name__}; make them with moments(x)"
             )
-    require_shape("b.mean", b.mean, a.mean.shape, "the shape of a.mean, one entry per feature")
+    require_shape(
+        "b.mean", b.mean, a.mean.shape, "the shape of a.mean, one entry per feature"
+    )
     with np.errstate(over="ignore", invalid="ignore"):
         count, mean, m2 = _merge((a.count, a.mean, a.m2), (b.count, b.mean, b.m2))
-    return Moments(count, _require_finite(np.asarray(mean), mean), _require_finite(np.asarray(m2), m2))
+    return Moments(
+        count,
+        _require_finite(np.asarray(mean), mean),
+        _require_finite(np.asarray(m2), m2),
+    )
 
 
 ALGORITHMS = {
@@ -291,13 +314,14 @@ ALGORITHMS = {
 
 
 def error_bound(algorithm: str, count: int, unit: float, kappa: float) -> float:
-    """Leading term of the worst-case relative error of a computed variance, constants left out.
+    """Leading term of the worst-case relative error of a variance, without constants.
 
     Args:
         algorithm: a key of `ALGORITHMS`.
         count: M ≥ 2, summed one after the other (pairwise in "pairwise merge").
         unit: unit roundoff u of the working dtype.
-        kappa: condition number κ = √(1 + μ²/σ²) ≥ 1; for "shifted" that of the shifted data.
+        kappa: condition number κ = √(1 + μ²/σ²) ≥ 1; for "shifted" that of the shifted
+            data.
 
     Returns:
         The bound, in units of σ². It says nothing where M u is not small.
@@ -308,7 +332,9 @@ def error_bound(algorithm: str, count: int, unit: float, kappa: float) -> float:
     Source: Chan, Golub and LeVeque (1983), with this book's constants: none.
     """
     if algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm must be one of {list(ALGORITHMS)}, got {algorithm!r}")
+        raise ValueError(
+            f"algorithm must be one of {list(ALGORITHMS)}, got {algorithm!r}"
+        )
     if not (count >= 2 and 0 < unit < 1 and 1 <= kappa < math.inf):
         raise ValueError(
             f"need count ≥ 2, 0 < unit < 1 and 1 ≤ kappa < ∞, got {count}, {unit} and {kappa}"

@@ -1,4 +1,4 @@
-"""Recalibrate the statistics of a trained network, and watch running averages chase a network that learns."""
+"""Recalibrate a trained network, and watch running averages chase one that learns."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -22,14 +22,16 @@ from bnbook.validation import require_float_tensor
 def recalibrate(
     model: nn.Module, batches: Iterable[torch.Tensor], *, unbiased: bool = True
 ) -> nn.Module:
-    """Copy a trained model and give every batch normalization the statistics of its input over `batches`.
+    """Copy a trained model and give each normalization the statistics of its input.
 
-    The layers are taken in the order in which they run, each after those before it have their new
-    statistics, so each sees its input exactly as at inference. That takes one pass over the data for each
-    normalization. The values are pooled: batches may have different sizes.
+    The layers are taken in the order in which they run, each after those before it have
+    their new statistics, so each sees its input exactly as at inference. That takes one
+    pass over the data for each normalization. The values are pooled: batches may have
+    different sizes.
 
     Args:
-        model: the trained model, with `torch.nn.BatchNorm*` or the book's `BatchNorm` layers.
+        model: the trained model, with `torch.nn.BatchNorm*` or the book's `BatchNorm`
+            layers.
         batches: inputs of the model, which together are the training set.
         unbiased: store Σ(z − mean)²/(N − 1), as PyTorch does, and not Σ(z − mean)²/N.
 
@@ -38,8 +40,9 @@ def recalibrate(
 
     Raises:
         TypeError: model is not a module, or a batch is not a floating-point tensor.
-        ValueError: there is no batch, a batch is not finite, no normalization runs, one keeps no running
-            statistics or runs twice in one pass, or one sees a single value per feature.
+        ValueError: there is no batch, a batch is not finite, no normalization runs, one
+            keeps no running statistics or runs twice in one pass, or one sees a single
+            value per feature.
 
     Source: Ioffe and Szegedy (2015), Algorithm 2, lines 8 to 10.
     """
@@ -109,9 +112,9 @@ class DriftRun:
     """One training run, watched by running averages of several rates.
 
     Attributes:
-        truth: mean over the training set of one input of the last normalization, after
-            each step, (steps,).
-        averages: the running mean of that input by rate α, (steps,) each.
+        truth: means over the training set of the inputs of the last normalization,
+            before each step, (steps, 16).
+        averages: their running means by rate α, (steps, 16) each.
         error: by rate α, root mean square error of the running means of the last
             normalization at the end, in units of the features' standard deviations.
         loss: by rate α, loss on the training set at the end, in evaluation mode.
@@ -191,7 +194,7 @@ def _drift_run(alphas, steps, seed, rate, size, depth) -> DriftRun:
     }
     truth, averages = [], {alpha: [] for alpha in alphas}
     for _ in range(steps):
-        truth.append(_inputs_of_norms(model, x)[0][-1][:, 0].mean().item())
+        truth.append(_inputs_of_norms(model, x)[0][-1].mean(0).numpy())
         chosen = torch.randint(len(x), (size,), generator=generator)
         inputs, output = _inputs_of_norms(model, x[chosen])
         gradients = torch.autograd.grad(
@@ -202,7 +205,7 @@ def _drift_run(alphas, steps, seed, rate, size, depth) -> DriftRun:
             for running in kept.values():
                 running[layer].update(found.mean[0], found.var[0], found.count)
         for alpha in alphas:
-            averages[alpha].append(kept[alpha, True][-1].mean[0])
+            averages[alpha].append(kept[alpha, True][-1].mean)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter -= rate * gradient
@@ -242,7 +245,7 @@ def _network(normal, depth: int) -> tuple[nn.Sequential, list[nn.Parameter]]:
 def _inputs_of_norms(
     model: nn.Sequential, x: torch.Tensor
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Input of each normalization, and the output, all with the statistics of x itself."""
+    """Input of each normalization, and the output, with the statistics of x itself."""
     found = []
     for layer in model:
         if isinstance(layer, nn.BatchNorm1d):

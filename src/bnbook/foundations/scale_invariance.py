@@ -19,6 +19,7 @@ import numpy as np
 
 from bnbook.foundations.backward import batch_norm_backward
 from bnbook.foundations.forward import BatchNormCache, batch_norm
+from bnbook.foundations.geometry import gradient_energy
 from bnbook.validation import require_eps, require_float_array, require_shape
 
 
@@ -227,6 +228,39 @@ def train(
     return Training(
         np.array(losses), inner, from_eps, gradient_norm2, weight_norm2, angle, network
     )
+
+
+def kept_share(
+    network: Network, batch: int, *, runs: int, seed: int, eps: float = 0.0
+) -> np.ndarray:
+    """Share of the upstream gradient's energy that is orthogonal to 1 and to ẑ.
+
+    On `runs` fresh batches of the problem, over all neurons together: the energy of the
+    part of g = ∂L/∂y that passes whole, divided by ‖g‖².
+
+    Args:
+        network: the parameters.
+        batch: batch size M, at least 2.
+        runs: number of batches.
+        seed: seed of the examples.
+        eps: ε ≥ 0 of the batch normalization.
+
+    Returns:
+        One share per batch, (runs,).
+
+    Raises:
+        ValueError: runs < 1, batch < 2, or as for `loss_and_gradient`.
+    """
+    _require_count("runs", runs)
+    _require_count("batch", batch, least=2)
+    x, labels = make_problem(runs * batch, seed=seed)
+    shares = []
+    for run in range(runs):
+        now = slice(run * batch, (run + 1) * batch)
+        result = loss_and_gradient(network, x[now], labels[now], eps=eps)
+        energy = gradient_energy(result.dy, result.cache.z_hat)
+        shares.append(energy.rest.sum() / energy.total.sum())
+    return np.array(shares)
 
 
 def _angle(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -5,7 +5,9 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
-def batch_norm_conv_dx(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
+def batch_norm_conv_dx(
+    dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float
+) -> np.ndarray:
     """Gradient of the loss with respect to the input of batch normalization, for images.
 
     Args:
@@ -36,14 +38,24 @@ def divided_by_images(dy, x, gamma, eps):
     """You divide the sums by N, the number of images. The batch of a channel is every pixel of every image,
     so the means divide by M = N·H·W."""
     return _dx(
-        dy, x, gamma[:, None, None], eps, means=lambda a: a.sum(axis=(0, 2, 3), keepdims=True) / len(x)
+        dy,
+        x,
+        gamma[:, None, None],
+        eps,
+        means=lambda a: a.sum(axis=(0, 2, 3), keepdims=True) / len(x),
     )
 
 
 def sums_for_means(dy, x, gamma, eps):
     """You subtract sums where means belong: both statistics are means over N·H·W values, so each path
     carries 1/(N·H·W)."""
-    return _dx(dy, x, gamma[:, None, None], eps, means=lambda a: a.sum(axis=(0, 2, 3), keepdims=True))
+    return _dx(
+        dy,
+        x,
+        gamma[:, None, None],
+        eps,
+        means=lambda a: a.sum(axis=(0, 2, 3), keepdims=True),
+    )
 
 
 def one_pixel_at_a_time(dy, x, gamma, eps):
@@ -61,7 +73,9 @@ def one_image_at_a_time(dy, x, gamma, eps):
 def gradient_means_per_pixel(dy, x, gamma, eps):
     """Your statistics run over axes (0, 2, 3), and your means of g and g ẑ over axis 0 alone. A pixel
     changes the statistics of the whole channel, so all means run over the same axes."""
-    return _dx(dy, x, gamma[:, None, None], eps, means=lambda a: a.mean(axis=0, keepdims=True))
+    return _dx(
+        dy, x, gamma[:, None, None], eps, means=lambda a: a.mean(axis=0, keepdims=True)
+    )
 
 
 def mean_path_dropped(dy, x, gamma, eps):
@@ -80,7 +94,9 @@ def variance_path_dropped(dy, x, gamma, eps):
 def detached_statistics(dy, x, gamma, eps):
     """You treat μ and σ² as constants and keep the direct path alone. They are computed from this batch:
     add the paths through the mean and the variance."""
-    return gamma[:, None, None] / np.sqrt(x.var(axis=(0, 2, 3), keepdims=True) + eps) * dy
+    return (
+        gamma[:, None, None] / np.sqrt(x.var(axis=(0, 2, 3), keepdims=True) + eps) * dy
+    )
 
 
 def gamma_along_width(dy, x, gamma, eps):
@@ -99,7 +115,9 @@ def eps_outside_root(dy, x, gamma, eps):
     axes = (0, 2, 3)
     std = x.std(axis=axes, keepdims=True) + eps
     z_hat = (x - x.mean(axis=axes, keepdims=True)) / std
-    means = dy.mean(axis=axes, keepdims=True) + z_hat * (dy * z_hat).mean(axis=axes, keepdims=True)
+    means = dy.mean(axis=axes, keepdims=True) + z_hat * (dy * z_hat).mean(
+        axis=axes, keepdims=True
+    )
     return gamma[:, None, None] / std * (dy - means)
 
 
@@ -125,7 +143,9 @@ def one_channel_at_a_time(dy, x, gamma, eps):
         g, channel = dy[:, c], x[:, c]
         v = channel.var() + eps
         centred = channel - channel.mean()
-        out[:, c] = gamma[c] * v**-0.5 * (g - g.mean() - centred * (g * centred).mean() / v)
+        out[:, c] = (
+            gamma[c] * v**-0.5 * (g - g.mean() - centred * (g * centred).mean() / v)
+        )
     return out
 
 

@@ -5,7 +5,9 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
-def parameter_gradients(dy: np.ndarray, z_hat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def parameter_gradients(
+    dy: np.ndarray, z_hat: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Gradients of the loss with respect to γ and β, where y = γẑ + β.
 
     Args:
@@ -91,7 +93,9 @@ _rng = np.random.default_rng(201)
 
 def _batch(count, features, eps):
     x = _rng.normal(2.0, 1.5, size=(count, features))
-    return _rng.normal(0.4, 1.0, size=(count, features)), (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps)
+    return _rng.normal(0.4, 1.0, size=(count, features)), (
+        x - x.mean(axis=0)
+    ) / np.sqrt(x.var(axis=0) + eps)
 
 
 EXERCISE = FunctionExercise(
@@ -122,7 +126,12 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("6 examples, 3 features", _batch(6, 3, 0.1), count=6),
-        Case("4 examples, 4 features", _batch(4, 4, 0.5), "as many features as examples.", 4),
+        Case(
+            "4 examples, 4 features",
+            _batch(4, 4, 0.5),
+            "as many features as examples.",
+            4,
+        ),
         Case("3 examples, 5 features", _batch(3, 5, 0.2), "M is smaller than D.", 3),
     ),
     returns=("dgamma", "dbeta"),

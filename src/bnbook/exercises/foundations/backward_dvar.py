@@ -5,7 +5,9 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
-def variance_gradient(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
+def variance_gradient(
+    dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float
+) -> np.ndarray:
     """Gradient of the loss with respect to the batch variance σ², with x and μ held fixed.
 
     Args:
@@ -54,7 +56,9 @@ def normalized_twice(dy, x, gamma, eps):
 
 def gamma_lost(dy, x, gamma, eps):
     """You leave out γ: the gradient passes through y = γẑ + β first, ∂L/∂ẑ = γg."""
-    return -0.5 * (dy * (x - x.mean(axis=0))).sum(axis=0) * (x.var(axis=0) + eps) ** -1.5
+    return (
+        -0.5 * (dy * (x - x.mean(axis=0))).sum(axis=0) * (x.var(axis=0) + eps) ** -1.5
+    )
 
 
 def averaged(dy, x, gamma, eps):
@@ -70,12 +74,18 @@ def not_centred(dy, x, gamma, eps):
 
 def eps_ignored(dy, x, gamma, eps):
     """You leave out ε: the power is (σ² + ε)^(−3/2)."""
-    return -0.5 * (dy * gamma * (x - x.mean(axis=0))).sum(axis=0) * x.var(axis=0) ** -1.5
+    return (
+        -0.5 * (dy * gamma * (x - x.mean(axis=0))).sum(axis=0) * x.var(axis=0) ** -1.5
+    )
 
 
 def unbiased_variance(dy, x, gamma, eps):
     """You use the variance with M − 1. The normalization divides by M: no `ddof`."""
-    return -0.5 * (dy * gamma * (x - x.mean(axis=0))).sum(axis=0) * (x.var(axis=0, ddof=1) + eps) ** -1.5
+    return (
+        -0.5
+        * (dy * gamma * (x - x.mean(axis=0))).sum(axis=0)
+        * (x.var(axis=0, ddof=1) + eps) ** -1.5
+    )
 
 
 def not_summed(dy, x, gamma, eps):
@@ -137,7 +147,9 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("6 examples, 3 features", _batch(6, 3, 0.1), count=6),
-        Case("4 examples, 4 features", _batch(4, 4, 1.5), "ε is comparable with σ².", 4),
+        Case(
+            "4 examples, 4 features", _batch(4, 4, 1.5), "ε is comparable with σ².", 4
+        ),
         Case("3 examples, 5 features", _batch(3, 5, 0.3), "M is smaller than D.", 3),
     ),
     returns=("dvar",),

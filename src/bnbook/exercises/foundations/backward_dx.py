@@ -5,7 +5,9 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
-def batch_norm_dx(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
+def batch_norm_dx(
+    dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float
+) -> np.ndarray:
     """Gradient of the loss with respect to the input of batch normalization, in training mode.
 
     Args:
@@ -172,7 +174,9 @@ def step_by_step(dy, x, gamma, eps):
     var = x.var(axis=0)
     dz_hat = dy * gamma
     dvar = np.sum(dz_hat * centred, axis=0) * -0.5 * (var + eps) ** -1.5
-    dmean = -np.sum(dz_hat, axis=0) / np.sqrt(var + eps) + dvar * np.mean(-2.0 * centred, axis=0)
+    dmean = -np.sum(dz_hat, axis=0) / np.sqrt(var + eps) + dvar * np.mean(
+        -2.0 * centred, axis=0
+    )
     return dz_hat / np.sqrt(var + eps) + dvar * 2.0 * centred / count + dmean / count
 
 
@@ -182,7 +186,9 @@ def by_jacobian(dy, x, gamma, eps):
     for d in range(x.shape[1]):
         std = np.sqrt(x[:, d].var() + eps)
         z = (x[:, d] - x[:, d].mean()) / std
-        out[:, d] = gamma[d] / std * (np.eye(len(x)) - (1 + np.outer(z, z)) / len(x)) @ dy[:, d]
+        out[:, d] = (
+            gamma[d] / std * (np.eye(len(x)) - (1 + np.outer(z, z)) / len(x)) @ dy[:, d]
+        )
     return out
 
 
@@ -234,9 +240,16 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("6 examples, 3 features", _batch(6, 3, 0.1), count=6),
-        Case("5 examples, 5 features", _batch(5, 5, 1.5), "ε is comparable with σ².", 5),
+        Case(
+            "5 examples, 5 features", _batch(5, 5, 1.5), "ε is comparable with σ².", 5
+        ),
         Case("3 examples, 4 features", _batch(3, 4, 0.3), "M is smaller than D.", 3),
-        Case("two examples", _batch(2, 3, 0.5), "M = 2, where dx would vanish if ε were 0.", 2),
+        Case(
+            "two examples",
+            _batch(2, 3, 0.5),
+            "M = 2, where dx would vanish if ε were 0.",
+            2,
+        ),
     ),
     returns=("dx",),
     feature_axis=1,

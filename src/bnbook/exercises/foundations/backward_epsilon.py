@@ -5,7 +5,9 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
-def dx_along_z_hat(dgamma: np.ndarray, gamma: np.ndarray, var: np.ndarray, eps: float) -> np.ndarray:
+def dx_along_z_hat(
+    dgamma: np.ndarray, gamma: np.ndarray, var: np.ndarray, eps: float
+) -> np.ndarray:
     """The sum Σ dx ẑ over the batch, for each feature, from what is known without dx itself.
 
     Args:
@@ -71,7 +73,12 @@ def as_a_share(dgamma, gamma, var, eps):
 
 def with_loops(dgamma, gamma, var, eps):
     """The same, feature by feature."""
-    return np.array([c * g * eps / (v + eps) ** 1.5 for g, c, v in zip(dgamma, gamma, var, strict=True)])
+    return np.array(
+        [
+            c * g * eps / (v + eps) ** 1.5
+            for g, c, v in zip(dgamma, gamma, var, strict=True)
+        ]
+    )
 
 
 _rng = np.random.default_rng(207)
@@ -79,7 +86,12 @@ _rng = np.random.default_rng(207)
 
 def _features(count, eps):
     gamma = np.array([1.5, -0.7, 2.2, 0.6, -1.3])[:count]
-    return _rng.normal(0.5, 2.0, size=count), gamma, _rng.uniform(0.5, 3.0, size=count), eps
+    return (
+        _rng.normal(0.5, 2.0, size=count),
+        gamma,
+        _rng.uniform(0.5, 3.0, size=count),
+        eps,
+    )
 
 
 EXERCISE = FunctionExercise(

@@ -160,7 +160,12 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("6 examples, 3 features", _batch(6, 3, 0.1), count=6),
-        Case("4 examples, 4 features", _batch(4, 4, 1.5), "as many features as examples.", 4),
+        Case(
+            "4 examples, 4 features",
+            _batch(4, 4, 1.5),
+            "as many features as examples.",
+            4,
+        ),
         Case("one example", _batch(1, 3, 0.3), "M = 1, which inference mode allows."),
     ),
     returns=("dx", "dgamma", "dbeta"),

@@ -19,7 +19,15 @@ def jacobian(x: np.ndarray, gamma: float, eps: float) -> np.ndarray:
     count = len(x)
     std = np.sqrt(x.var() + eps)
     z_hat = (x - x.mean()) / std
-    return gamma / std * (np.eye(count) - np.ones((count, count)) / count - np.outer(z_hat, z_hat) / count)
+    return (
+        gamma
+        / std
+        * (
+            np.eye(count)
+            - np.ones((count, count)) / count
+            - np.outer(z_hat, z_hat) / count
+        )
+    )
 
 
 def _parts(x, eps):
@@ -78,7 +86,11 @@ def exact_projection(x, gamma, eps):
     """You divide ẑẑᵀ by ‖ẑ‖² and not by M, which makes an exact projection. ‖ẑ‖² = Mσ²/(σ² + ε) equals M
     only when ε = 0."""
     count, z_hat, std = _parts(x, eps)
-    return gamma / std * (np.eye(count) - 1 / count - np.outer(z_hat, z_hat) / (z_hat @ z_hat))
+    return (
+        gamma
+        / std
+        * (np.eye(count) - 1 / count - np.outer(z_hat, z_hat) / (z_hat @ z_hat))
+    )
 
 
 def gamma_lost(x, gamma, eps):
@@ -123,7 +135,9 @@ def by_complex_step(x, gamma, eps):
         shifted = x.astype(complex)
         shifted[j] += 1e-30j
         centred = shifted - shifted.mean()
-        columns.append((gamma * centred / np.sqrt((centred * centred).mean() + eps)).imag / 1e-30)
+        columns.append(
+            (gamma * centred / np.sqrt((centred * centred).mean() + eps)).imag / 1e-30
+        )
     return np.stack(columns, axis=1)
 
 

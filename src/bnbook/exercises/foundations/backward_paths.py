@@ -138,7 +138,10 @@ def with_loops(dy, x, gamma, eps):
     for d in range(features):
         mean = sum(x[m, d] for m in range(count)) / count
         v = sum((x[m, d] - mean) ** 2 for m in range(count)) / count + eps
-        dvar = sum(-0.5 * dy[m, d] * gamma[d] * (x[m, d] - mean) * v**-1.5 for m in range(count))
+        dvar = sum(
+            -0.5 * dy[m, d] * gamma[d] * (x[m, d] - mean) * v**-1.5
+            for m in range(count)
+        )
         dmean = sum(-dy[m, d] * gamma[d] * v**-0.5 for m in range(count))
         for m in range(count):
             direct[m, d] = dy[m, d] * gamma[d] * v**-0.5
@@ -188,7 +191,9 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("6 examples, 3 features", _batch(6, 3, 0.1), count=6),
-        Case("5 examples, 5 features", _batch(5, 5, 1.5), "ε is comparable with σ².", 5),
+        Case(
+            "5 examples, 5 features", _batch(5, 5, 1.5), "ε is comparable with σ².", 5
+        ),
         Case("3 examples, 4 features", _batch(3, 4, 0.3), "M is smaller than D.", 3),
     ),
     returns=("direct", "via_var", "via_mean"),

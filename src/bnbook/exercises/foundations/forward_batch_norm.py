@@ -5,7 +5,9 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, Variant, variants
 
 
-def batch_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> np.ndarray:
+def batch_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float
+) -> np.ndarray:
     """Batch normalization in training mode: y = γẑ + β with ẑ = (x − μ)/√(σ² + ε).
 
     Args:
@@ -45,7 +47,9 @@ def eps_outside_root(x, gamma, beta, eps):
 def wrong_axis(x, gamma, beta, eps):
     """You take the statistics over the features of each example (axis 1), as layer normalization does.
     Batch statistics are taken over the examples, axis 0."""
-    z_hat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + eps)
+    z_hat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(
+        x.var(axis=1, keepdims=True) + eps
+    )
     return gamma * z_hat + beta
 
 
@@ -147,7 +151,11 @@ EXERCISE = FunctionExercise(
         " minus the square of the mean, or the mean of the squares of x − μ?",
     ),
     cases=(
-        Case("6 examples, 3 features", (_rng.normal(2.0, 1.5, size=(6, 3)), _GAMMA, _BETA, 0.1), count=6),
+        Case(
+            "6 examples, 3 features",
+            (_rng.normal(2.0, 1.5, size=(6, 3)), _GAMMA, _BETA, 0.1),
+            count=6,
+        ),
         Case(
             "4 examples, 4 features",
             (

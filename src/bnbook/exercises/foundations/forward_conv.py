@@ -5,7 +5,9 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
-def batch_norm_conv(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> np.ndarray:
+def batch_norm_conv(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float
+) -> np.ndarray:
     """Batch normalization of images: all pixels of all images of a channel share one μ and one σ².
 
     Args:
@@ -24,7 +26,9 @@ def batch_norm_conv(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: flo
 
 
 def _normalized(x, eps, axes, ddof=0):
-    return (x - x.mean(axis=axes, keepdims=True)) / np.sqrt(x.var(axis=axes, keepdims=True, ddof=ddof) + eps)
+    return (x - x.mean(axis=axes, keepdims=True)) / np.sqrt(
+        x.var(axis=axes, keepdims=True, ddof=ddof) + eps
+    )
 
 
 def _affine(z_hat, gamma, beta):
@@ -66,7 +70,9 @@ def statistics_along_width(x, gamma, beta, eps):
     along the width: that raises where W ≠ C, and is silently wrong where W = C. Keep the averaged axes with
     `keepdims=True`."""
     axes = (0, 2, 3)
-    return _affine((x - x.mean(axis=axes)) / np.sqrt(x.var(axis=axes) + eps), gamma, beta)
+    return _affine(
+        (x - x.mean(axis=axes)) / np.sqrt(x.var(axis=axes) + eps), gamma, beta
+    )
 
 
 def parameters_along_width(x, gamma, beta, eps):
@@ -85,7 +91,9 @@ def mean_of_image_variances(x, gamma, beta, eps):
     """Your variance is the mean of the variances within each image. It misses the spread between the
     images' means: square x − μ with the mean of the channel, and average over (0, 2, 3) at once."""
     var = x.var(axis=(2, 3), keepdims=True).mean(axis=0, keepdims=True)
-    return _affine((x - x.mean(axis=(0, 2, 3), keepdims=True)) / np.sqrt(var + eps), gamma, beta)
+    return _affine(
+        (x - x.mean(axis=(0, 2, 3), keepdims=True)) / np.sqrt(var + eps), gamma, beta
+    )
 
 
 def unbiased_variance(x, gamma, beta, eps):
@@ -97,7 +105,9 @@ def unbiased_variance(x, gamma, beta, eps):
 def eps_outside_root(x, gamma, beta, eps):
     """You add ε outside the root, σ + ε. It belongs inside: √(σ² + ε)."""
     axes = (0, 2, 3)
-    z_hat = (x - x.mean(axis=axes, keepdims=True)) / (x.std(axis=axes, keepdims=True) + eps)
+    z_hat = (x - x.mean(axis=axes, keepdims=True)) / (
+        x.std(axis=axes, keepdims=True) + eps
+    )
     return _affine(z_hat, gamma, beta)
 
 
@@ -113,7 +123,10 @@ def one_channel_at_a_time(x, gamma, beta, eps):
     y = np.empty(x.shape)
     for c in range(x.shape[1]):
         channel = x[:, c]
-        y[:, c] = gamma[c] * (channel - channel.mean()) / np.sqrt(channel.var() + eps) + beta[c]
+        y[:, c] = (
+            gamma[c] * (channel - channel.mean()) / np.sqrt(channel.var() + eps)
+            + beta[c]
+        )
     return y
 
 
@@ -157,7 +170,12 @@ EXERCISE = FunctionExercise(
     cases=(
         Case(
             "3 channels, width 3",
-            (_images(2, 3, 4, 3), np.array([1.5, -0.7, 2.2]), np.array([0.3, -1.1, 0.8]), 0.1),
+            (
+                _images(2, 3, 4, 3),
+                np.array([1.5, -0.7, 2.2]),
+                np.array([0.3, -1.1, 0.8]),
+                0.1,
+            ),
             "as many channels as the images are wide.",
             24,
         ),
@@ -169,7 +187,12 @@ EXERCISE = FunctionExercise(
         ),
         Case(
             "4 channels, 3×2 pixels",
-            (_images(5, 4, 3, 2), np.array([1.2, 0.8, -2.1, 1.7]), np.array([-0.4, 0.9, 1.6, 0.2]), 0.2),
+            (
+                _images(5, 4, 3, 2),
+                np.array([1.2, 0.8, -2.1, 1.7]),
+                np.array([-0.4, 0.9, 1.6, 0.2]),
+                0.2,
+            ),
             "every axis has another length.",
             30,
         ),

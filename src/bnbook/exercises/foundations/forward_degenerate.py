@@ -109,7 +109,12 @@ EXERCISE = FunctionExercise(
         Case("a below the others", (-2.0, 4, 0.5), "a is negative.", 4),
         Case("a small next to √ε", (0.3, 10, 0.8), "ε is larger than σ².", 10),
         Case("two values", (1.5, 2, 0.2), "M = 2.", 2),
-        Case("a = 1000 among 17 values", (1000.0, 17, 0.1), "a is large, so ε hardly counts.", 17),
+        Case(
+            "a = 1000 among 17 values",
+            (1000.0, 17, 0.1),
+            "a is large, so ε hardly counts.",
+            17,
+        ),
     ),
     returns=("z_hat",),
 )

@@ -124,10 +124,20 @@ EXERCISE = FunctionExercise(
         "The coefficient of x gives γ/√(σ² + ε) = 1. What does the rest give?",
     ),
     cases=(
-        Case("6 examples, 3 features", (_rng.normal(2.0, 1.5, size=(6, 3)), 0.1), count=6),
-        Case("4 examples, 4 features", (_rng.normal(-3.0, 0.4, size=(4, 4)), 0.5), "ε is larger than σ².", 4),
         Case(
-            "two examples, 5 features", (_rng.normal(1.0, 3.0, size=(2, 5)), 0.2), "M is smaller than D.", 2
+            "6 examples, 3 features", (_rng.normal(2.0, 1.5, size=(6, 3)), 0.1), count=6
+        ),
+        Case(
+            "4 examples, 4 features",
+            (_rng.normal(-3.0, 0.4, size=(4, 4)), 0.5),
+            "ε is larger than σ².",
+            4,
+        ),
+        Case(
+            "two examples, 5 features",
+            (_rng.normal(1.0, 3.0, size=(2, 5)), 0.2),
+            "M is smaller than D.",
+            2,
         ),
     ),
     returns=("gamma", "beta"),

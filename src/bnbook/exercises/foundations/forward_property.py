@@ -23,7 +23,9 @@ def test_batch_norm(batch_norm) -> None:
         np.testing.assert_allclose(y.mean(axis=0), beta, rtol=0, atol=1e-12)
         np.testing.assert_allclose(y.var(axis=0), gamma**2 * share, rtol=1e-10)
         covariance = ((x - x.mean(axis=0)) * (y - y.mean(axis=0))).mean(axis=0)
-        np.testing.assert_allclose(covariance / (x.std(axis=0) * y.std(axis=0)), np.sign(gamma), rtol=1e-10)
+        np.testing.assert_allclose(
+            covariance / (x.std(axis=0) * y.std(axis=0)), np.sign(gamma), rtol=1e-10
+        )
 
 
 def plain(x, gamma, beta, eps):
@@ -46,7 +48,12 @@ def summed_backwards(x, gamma, beta, eps):
 
 def unbiased_variance(x, gamma, beta, eps):
     """it divides the squared deviations by M − 1."""
-    return gamma * (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) * len(x) / max(len(x) - 1, 1) + eps) + beta
+    return (
+        gamma
+        * (x - x.mean(axis=0))
+        / np.sqrt(x.var(axis=0) * len(x) / max(len(x) - 1, 1) + eps)
+        + beta
+    )
 
 
 def eps_outside_root(x, gamma, beta, eps):
@@ -94,7 +101,9 @@ def examples_shuffled(x, gamma, beta, eps):
 
 def per_example(x, gamma, beta, eps):
     """it takes the statistics of each example over its features, as layer normalization does."""
-    z_hat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + eps)
+    z_hat = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(
+        x.var(axis=1, keepdims=True) + eps
+    )
     return gamma * z_hat + beta
 
 
@@ -115,7 +124,9 @@ def only_the_mean(batch_norm):
     """Your test seems to look at the mean of y only. Every implementation that centres passes, however it
     scales: look at the spread of y too."""
     x, gamma, beta, eps = _batch()
-    np.testing.assert_allclose(batch_norm(x, gamma, beta, eps).mean(axis=0), beta, atol=1e-12)
+    np.testing.assert_allclose(
+        batch_norm(x, gamma, beta, eps).mean(axis=0), beta, atol=1e-12
+    )
 
 
 def only_mean_and_variance(batch_norm):
@@ -125,7 +136,9 @@ def only_mean_and_variance(batch_norm):
     x, gamma, beta, eps = _batch()
     y = batch_norm(x, gamma, beta, eps)
     np.testing.assert_allclose(y.mean(axis=0), beta, atol=1e-12)
-    np.testing.assert_allclose(y.var(axis=0), gamma**2 * x.var(axis=0) / (x.var(axis=0) + eps), rtol=1e-10)
+    np.testing.assert_allclose(
+        y.var(axis=0), gamma**2 * x.var(axis=0) / (x.var(axis=0) + eps), rtol=1e-10
+    )
 
 
 def trivial_parameters(batch_norm):
@@ -155,8 +168,12 @@ def one_feature(batch_norm):
     """Your test seems to use a single feature, where statistics shared by all features are invisible. Use
     several, of different spread."""
     x, gamma, beta, eps = _batch(features=1)
-    np.testing.assert_allclose(batch_norm(x, gamma, beta, eps), plain(x, gamma, beta, eps), atol=1e-12)
-    np.testing.assert_allclose(batch_norm(x, -gamma, beta, eps), plain(x, -gamma, beta, eps), atol=1e-12)
+    np.testing.assert_allclose(
+        batch_norm(x, gamma, beta, eps), plain(x, gamma, beta, eps), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        batch_norm(x, -gamma, beta, eps), plain(x, -gamma, beta, eps), atol=1e-12
+    )
 
 
 def tiny_eps(batch_norm):
@@ -189,12 +206,19 @@ def with_hypothesis(batch_norm):
     from hypothesis import given
     from hypothesis import strategies as st
 
-    @given(st.integers(2, 8), st.integers(2, 5), st.floats(0.1, 2.0), st.integers(0, 2**32 - 1))
+    @given(
+        st.integers(2, 8),
+        st.integers(2, 5),
+        st.floats(0.1, 2.0),
+        st.integers(0, 2**32 - 1),
+    )
     def holds(count, features, eps, seed):
         rng = np.random.default_rng(seed)
         x = rng.normal(2.0, 3.0, size=(count, features))
         gamma, beta = rng.normal(size=features), rng.normal(size=features)
-        np.testing.assert_allclose(batch_norm(x, gamma, beta, eps), plain(x, gamma, beta, eps), atol=1e-10)
+        np.testing.assert_allclose(
+            batch_norm(x, gamma, beta, eps), plain(x, gamma, beta, eps), atol=1e-10
+        )
 
     holds()
 

@@ -78,7 +78,9 @@ def about_the_running_mean(running_mean, running_var, x, momentum):
 def past_keeps_its_weight(running_mean, running_var, x, momentum):
     """You add the new share without reducing the old one, so the running statistics grow without bound. The
     weights must add up to 1: (1 − momentum) and momentum."""
-    return running_mean + momentum * x.mean(axis=0), running_var + momentum * x.var(axis=0, ddof=1)
+    return running_mean + momentum * x.mean(axis=0), running_var + momentum * x.var(
+        axis=0, ddof=1
+    )
 
 
 def past_forgotten(running_mean, running_var, x, momentum):
@@ -92,7 +94,9 @@ def by_steps(running_mean, running_var, x, momentum):
     count = x.shape[0]
     mean = np.einsum("md->d", x) / count
     var = np.einsum("md,md->d", x - mean, x - mean) / (count - 1)
-    return running_mean + momentum * (mean - running_mean), running_var + momentum * (var - running_var)
+    return running_mean + momentum * (mean - running_mean), running_var + momentum * (
+        var - running_var
+    )
 
 
 _rng = np.random.default_rng(106)
@@ -125,18 +129,33 @@ EXERCISE = FunctionExercise(
     cases=(
         Case(
             "5 examples, 3 features",
-            (np.array([0.5, -1.0, 2.0]), np.array([1.0, 4.0, 0.5]), _rng.normal(2.0, 1.5, size=(5, 3)), 0.1),
+            (
+                np.array([0.5, -1.0, 2.0]),
+                np.array([1.0, 4.0, 0.5]),
+                _rng.normal(2.0, 1.5, size=(5, 3)),
+                0.1,
+            ),
             count=5,
         ),
         Case(
             "two examples, momentum 0.3",
-            (np.array([1.0, 0.2]), np.array([2.0, 0.7]), _rng.normal(-1.0, 2.0, size=(2, 2)), 0.3),
+            (
+                np.array([1.0, 0.2]),
+                np.array([2.0, 0.7]),
+                _rng.normal(-1.0, 2.0, size=(2, 2)),
+                0.3,
+            ),
             "the momentum is 0.3, and M = 2.",
             2,
         ),
         Case(
             "4 examples, 4 features, momentum 0.75",
-            (_rng.normal(size=4), _rng.uniform(0.5, 2.0, size=4), _rng.normal(3.0, 0.5, size=(4, 4)), 0.75),
+            (
+                _rng.normal(size=4),
+                _rng.uniform(0.5, 2.0, size=4),
+                _rng.normal(3.0, 0.5, size=(4, 4)),
+                0.75,
+            ),
             "the momentum is 0.75, and M = D.",
             4,
         ),

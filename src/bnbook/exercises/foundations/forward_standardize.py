@@ -34,7 +34,9 @@ def eps_outside_root(x, eps):
 def wrong_axis(x, eps):
     """You average over the features of each example (axis 1): that is layer normalization. Batch
     normalization averages each feature over the examples, axis 0."""
-    return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + eps)
+    return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(
+        x.var(axis=1, keepdims=True) + eps
+    )
 
 
 def wrong_axis_unaligned(x, eps):
@@ -134,7 +136,9 @@ EXERCISE = FunctionExercise(
         "Divide by `np.sqrt(var + eps)`: ε goes inside the root.",
     ),
     cases=(
-        Case("6 examples, 3 features", (_rng.normal(2.0, 1.5, size=(6, 3)), 0.1), count=6),
+        Case(
+            "6 examples, 3 features", (_rng.normal(2.0, 1.5, size=(6, 3)), 0.1), count=6
+        ),
         Case(
             "4 examples, 4 features",
             (_rng.normal(-3.0, 2.0, size=(4, 4)), 0.5),
@@ -148,7 +152,10 @@ EXERCISE = FunctionExercise(
             7,
         ),
         Case(
-            "a constant feature", (_constant, 0.2), "feature 1 is constant, so σ² = 0 and only ε is left.", 5
+            "a constant feature",
+            (_constant, 0.2),
+            "feature 1 is constant, so σ² = 0 and only ε is left.",
+            5,
         ),
     ),
     returns=("z_hat",),
