@@ -429,7 +429,7 @@ class TestCard:
 
     def test_html_gives_each_piece_of_evidence_its_own_line(self, settled):
         card = settled(HOLDS, printed={"mean": True, "variance": 0.0})._repr_mimebundle_()["text/html"]
-        assert "<dt>As printed</dt><dd>mean: yes</dd><dd>variance: largest residual" in card
+        assert "<dt>As printed</dt><dd>mean: yes<br>variance: largest residual" in card
 
     @pytest.mark.parametrize(("verdict", "title", "evidence"), [
         (CORRECTED, "Corrected", {"printed": False, "corrected": True}), (HOLDS, "Note", {"printed": True}),

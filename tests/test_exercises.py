@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import itertools
 import json
+import random
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import torch
 
 from bnbook.exercises import check, hint, solution, stub
 from bnbook.exercises.core import registry
-from bnbook.exercises.functions import expectations, mistaken, prepare
+from bnbook.exercises.functions import expectations, judge, mistaken, prepare
 from bnbook.exercises.model import (
     FunctionExercise,
     PropertyExercise,
@@ -170,6 +171,11 @@ class TestInterface:
             with pytest.raises(ValueError, match=f"hints 1 to {total}"):
                 hint("backward-dx", wrong)
 
+    def test_the_first_line_of_a_hint_gives_nothing_away(self):
+        first, _, rest = hint("backward-dx")._repr_html_().partition("\n")
+        assert first == "<!-- A hint: click to read it. -->"
+        assert rest.startswith('<div class="bn-hint"><p><strong>Hint 1 of')
+
     def test_solution_is_the_source_in_the_file(self):
         shown = solution("forward-standardize")
         path = ROOT / "src/bnbook/exercises/foundations/forward_standardize.py"
@@ -267,6 +273,11 @@ class TestWaysOfWriting:
         assert (
             verdict(lambda x, eps: standardize(x, eps)[::-1][::-1]).outcome == "correct"
         )
+
+    def test_a_list_may_stand_for_a_tuple(self):
+        reference = EXERCISES["forward-identity"].reference
+        result = check("forward-identity", lambda x, eps: list(reference(x, eps)))
+        assert result.outcome == "correct"
 
     def test_a_number_may_be_a_float_or_a_numpy_number(self):
         reference = EXERCISES["forward-degenerate"].reference
@@ -417,8 +428,8 @@ class TestStudentsWhoGoWrong:
     def test_tuples_are_counted(self):
         for answer, words in [
             (
-                lambda x, eps: [x.mean(0), x.mean(0)],
-                "a list of length 2; return the tuple `(gamma, beta)`",
+                lambda x, eps: [x.mean(0)] * 3,
+                "a list of length 3; return the tuple `(gamma, beta)`",
             ),
             (lambda x, eps: (x.mean(0),), "a tuple of length 1; return 2 arrays"),
             (
@@ -475,9 +486,23 @@ class TestStudentsWhoGoWrong:
             "The returned values are right. Your function changes its argument `x` in place"
             in result.message
         )
+        assert "`x /= …`" in result.message
         assert (
             verdict(standardize).outcome == "correct"
         )  # the cases themselves are as they were
+
+    def test_an_argument_returned_as_it_is(self):
+        def lazy(mean, var, x, momentum):
+            if momentum == 0:
+                return mean, var
+            return EXERCISES["forward-running"].reference(mean, var, x, momentum)
+
+        result = check("forward-running", lazy)
+        assert (result.outcome, result.mistake) == ("incorrect", None)
+        assert "returns `running_mean` and `running_var` itself" in result.message
+        assert "Case “momentum 0”" in result.message
+        copied = check("forward-running", lambda *a: [v.copy() for v in lazy(*a)])
+        assert copied.outcome == "correct"
 
     def test_input_reshaped_or_cleared_in_place(self):
         def reshaped(x, eps):
@@ -856,15 +881,15 @@ class TestUnlistedMistakes:
             (
                 "backward-dx",
                 lambda dy, x, gamma, eps: gamma * dy,
-                "Up to a factor, your result is that of a known mistake: You treat μ and σ² as constants",
+                "“6 examples, 3 features”), your result is that of a known mistake: You treat μ and σ² as",
             ),
             (
                 "forward-running",
                 lambda m, v, x, p: (
                     m * (1 - p) + p * x.mean(0),
-                    v * 0.9 + 0.1 * x.var(0, ddof=1),
+                    v + (p > 0) * 0.1 * (x.var(0, ddof=1) - v),
                 ),
-                "Right on “5 examples, 3 features”. What differs here: the momentum is 0.3",
+                "Right on “5 examples, 3 features”, “momentum 0”. Wrong on “two examples, momentum 0.3”, ",
             ),
             (
                 "forward-degenerate",
@@ -879,6 +904,59 @@ class TestUnlistedMistakes:
         result = check(name, answer)
         assert (result.outcome, result.mistake) == ("incorrect", None)
         assert words in result.message
+
+    def test_the_note_of_a_case_is_shown_if_that_case_alone_fails(self):
+        reference = EXERCISES["forward-degenerate"].reference
+
+        def small(a, count, eps):
+            return reference(a, count, eps) + (abs(a) < 1)
+
+        def integers(a, count, eps):
+            x = np.zeros(count, dtype=int)
+            x[0] = a
+            return (x[0] - x.mean()) / np.sqrt(x.var() + eps)
+
+        message = check("forward-degenerate", small).message
+        assert "What differs here: ε is larger than σ²" in message
+        message = check("forward-degenerate", integers).message
+        assert "What differs here" not in message
+        assert "Wrong on “a small next to √ε”, “two values”." in message
+
+        def five(x, gamma, eps):
+            z = (x - x.mean()) / np.sqrt(x.var() + eps)
+            root = gamma / np.sqrt(x.var() + eps)
+            return root * (np.eye(5) - 0.2 - 0.2 * np.outer(z, z))
+
+        message = check("backward-jacobian", five).message
+        assert "What differs here" not in message
+        assert "Wrong on “4 values, γ < 0”, “2 values”." in message
+        assert (
+            "On “2 values”, x (2,), gamma = 2.2, eps = 0.5, your function raises"
+            in (message)
+        )
+        assert "NumPy lines shapes up from the right" in message
+
+    def test_a_factor_that_contradicts_a_known_mistake_is_not_its_likeness(self):
+        def weighted(mean, var, x, p):
+            factor = np.sqrt(len(x) / (len(x) - 1)) ** 2
+            kept = (1 - p) * var + p * x.var(0)
+            return (1 - p) * mean + p * x.mean(0), kept * factor + 0 * p
+
+        result = check("forward-running", weighted)
+        assert result.mistake == "past-corrected-too"
+        exercise = EXERCISES["forward-batch-norm"]
+        kept = [m for m in exercise.mistakes if m.id != "only-normalized"]
+        shared = {k: getattr(exercise, k) for k in exercise.__dataclass_fields__}
+        unaware = FunctionExercise(**shared | {"mistakes": tuple(kept)})
+        bare = judge(unaware, lambda x, g, b, e: standardize(x, e), 5.0)
+        assert bare.mistake is None
+        assert "known mistake" not in bare.message
+
+    def test_arrays_in_another_order_are_told_by_their_shapes(self):
+        reference = EXERCISES["forward-fold"].reference
+        result = check("forward-fold", lambda *a: reference(*a)[::-1])
+        assert result.outcome == "incorrect"
+        assert "right but in another order: return (weight, bias)" in result.message
 
     def test_the_first_deviation_is_located(self):
         def off(x, eps):
@@ -952,6 +1030,61 @@ class TestPropertyTests:
         assert result.outcome == "incorrect"
         assert "rejects a correct implementation" in result.message
         assert "AssertionError in line" in result.message
+
+    def test_unseeded_numbers_make_no_random_verdict(self):
+        def loose(batch_norm):
+            x = np.random.randn(10, 3)  # noqa: NPY002
+            y = batch_norm(x, np.ones(3), np.zeros(3), random.choice([1e-5, 2e-5]))
+            assert np.allclose(y.std(0), 1)
+
+        np.random.seed(5)  # noqa: NPY002
+        random.seed(5)
+        before = np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+        results = {check("forward-property", loose) for _ in range(3)}
+        after = np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+        assert before == after
+        assert len(results) == 1
+        message = results.pop().message
+        assert "tighter than rounding" not in message
+        assert "unseeded" not in message
+
+    def test_data_that_change_from_run_to_run_are_named(self):
+        draws = itertools.count()
+
+        def unlucky(batch_norm):
+            n = next(draws)
+            x, gamma, beta, eps = one_batch()
+            batch_norm(x + n, gamma, beta, eps)
+            assert n not in (1, 5)
+
+        result = check("forward-property", unlucky)
+        assert result.outcome == "incorrect"
+        assert "Your test draws unseeded numbers" in result.message
+        assert "tighter than rounding" not in result.message
+
+        def sound(batch_norm):
+            x, gamma, beta, eps = one_batch()
+            x = x + next(draws)
+            expected = gamma * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + beta
+            np.testing.assert_allclose(batch_norm(x, gamma, beta, eps), expected)
+
+        result = check("forward-property", sound)
+        assert result.outcome == "correct"
+        assert "Your test draws unseeded numbers" in result.message
+
+    def test_a_weak_test_is_named_only_if_its_calls_bear_it_out(self):
+        def sums(backward, dy):
+            rng = np.random.default_rng(4)
+            x = rng.normal(size=(5, 3))
+            dx, _, dbeta = backward(dy, x, np.array([1.5, -0.5, 2.0]), 0.5)
+            np.testing.assert_allclose(dx.sum(0), 0, atol=1e-12)
+            np.testing.assert_allclose(dbeta, dy.sum(0), rtol=1e-10)
+
+        dy = np.random.default_rng(6).normal(size=(5, 3))
+        result = check("backward-property", lambda b: sums(b, dy))
+        assert result.mistake == "only-the-sum-of-dx-and-dbeta"
+        result = check("backward-property", lambda b: sums(b, np.ones((5, 3))))
+        assert result.mistake == "upstream-of-ones"
 
     def test_tolerance_below_rounding(self):
         x, gamma, beta, eps = one_batch()
@@ -1173,6 +1306,23 @@ class TestTool:
         assert "".join(answer["source"]) == stub("backward-dx")
         assert (secret["outputs"], secret["execution_count"]) == ([], None)
         assert secret["metadata"] == {"tags": ["hide-cell"]}
+
+    def test_work_runs_through_without_showing_an_answer(self, tool, book):
+        path = book / "book" / "part" / "exercises.ipynb"
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        sources = ['hint("backward-dx", 2)', 'solution("backward-dx")', "hints = 3"]
+        notebook["cells"] = [
+            {"cell_type": "code", "id": f"{i}", "metadata": {}, "source": [source]}
+            for i, source in enumerate(sources)
+        ]
+        path.write_text(tool.dump(notebook), encoding="utf-8")
+        (target,), _ = tool.work(book)
+        cells = json.loads(target.read_text(encoding="utf-8"))["cells"]
+        assert ["".join(cell["source"]) for cell in cells] == [
+            '# hint("backward-dx", 2)',
+            '# solution("backward-dx")',
+            "hints = 3",
+        ]
 
     def test_work_never_overwrites(self, tool, book):
         target = book / "work" / "part" / "exercises.ipynb"

@@ -1,7 +1,8 @@
 """Keep the exercise notebooks true to their solutions, and hand out working copies.
 
     python tools/exercises.py sync   rewrite the stub cells of book/*/exercises.ipynb from the solutions
-    python tools/exercises.py work   copy book/*/exercises.ipynb to work/, never over an existing file
+    python tools/exercises.py work   copy book/*/exercises.ipynb to work/, never over an existing file,
+                                     with the calls of `hint` and `solution` commented out
 
 A stub cell is one whose metadata says {"bnbook": {"stub": "<exercise id>"}}.
 """
@@ -82,12 +83,16 @@ def work(root):
 
 
 def working_copy(notebook, part):
-    """Take the outputs away, and let relative links still find the chapters."""
+    """Take outputs and answers away, and let relative links still find the chapters."""
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = []
             cell["execution_count"] = None
             cell["metadata"].pop("jupyter", None)
+            source = "".join(cell["source"])
+            if re.fullmatch(r"(hint|solution)\(.*\)\s*", source):
+                # "Run All Cells" shall not show the answers.
+                cell["source"] = [f"# {source}"]
         else:
             linked = "".join(cell["source"])
             linked = re.sub(r"\]\((?![a-z]+:|#|/)", f"](../../book/{part}/", linked)

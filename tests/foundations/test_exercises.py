@@ -339,6 +339,97 @@ STUDENTS = [
     ),
 ]
 
+STUDENTS += [
+    (
+        "forward-degenerate",
+        "second-moment",
+        lambda a, n, e: (
+            (a - a / n) / np.sqrt(np.append(np.zeros(n - 1), a).var(ddof=1) + e)
+        ),
+    ),
+    (
+        "forward-batch-norm",
+        "only-normalized",
+        lambda x, g, b, e: (x - x.mean(0)) * (x.var(0) + e) ** -0.5,
+    ),
+    (
+        "forward-conv",
+        "everything-along-width",
+        lambda x, g, b, e: (
+            (x - x.mean((0, 2, 3))) * (x.var((0, 2, 3)) + e) ** -0.5 * g + b
+        ),
+    ),
+    (
+        "backward-dvar",
+        "normalized-twice",
+        lambda dy, x, g, e: (
+            -0.5 * (dy * g * (x - x.mean(0))).sum(0) * (x.var(0) + e) ** (-3 // 2)
+        ),
+    ),
+    (
+        "backward-dx",
+        "variance-path-dropped",
+        lambda dy, x, g, e: (
+            g
+            * (x.var(0) + e) ** -0.5
+            * (dy - dy.mean(0) - (x - x.mean(0)) * dy.mean(0) * (x - x.mean(0)).mean(0))
+        ),
+    ),
+    (
+        "backward-dgamma-dbeta",
+        "product-of-sums",
+        lambda dy, z: (z.sum(0), dy.sum(0)),
+    ),
+    (
+        "backward-dgamma-dbeta",
+        "product-of-sums",
+        lambda dy, z: (np.zeros(z.shape[1]), dy.sum(0)),
+    ),
+    (
+        "forward-running",
+        "biased-deviation-for-variance",
+        lambda m, v, x, p: (m + p * (x.mean(0) - m), v + p * (x.std(0) - v)),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("backward-dgamma-dbeta", ["0 up to rounding", "or multiply two sums"]),
+        ("forward-degenerate", ["a²/M, and two mistakes", "second moment", "ddof=1"]),
+        ("backward-dvar", ["Either you use ẑ", "Or your power is −2"]),
+        ("backward-dx", ["variance is missing or 0", "mean(g) · mean(ẑ) is 0"]),
+    ],
+)
+def test_two_causes_of_one_result_are_both_named(name, words):
+    """They return the same numbers, so no check can tell which one it was."""
+    sentences = [mistake.sentence for mistake in EXERCISES[name].mistakes]
+    assert any(all(word in sentence for word in words) for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x, e: np.squeeze((x - x.mean(0)) / np.sqrt(x.var(0) + e)),
+        lambda x, e: (x - x.mean(0)) / np.sqrt(x.var(0) + e) / (e > 0),
+    ],
+    ids=["squeezed", "not for ε = 0"],
+)
+def test_one_feature_and_no_epsilon_are_cases(answer):
+    assert check("forward-standardize", answer).outcome != "correct"
+
+
+@pytest.mark.parametrize("momentum", [0, 1])
+def test_the_ends_of_the_range_of_momentum_are_cases(momentum):
+    def wrong_at_one_end(mean, var, x, p):
+        right = answer("forward-running")(mean, var, x, p)
+        return tuple(a + (p == momentum) for a in right)
+
+    result = check("forward-running", wrong_at_one_end)
+    assert result.outcome == "incorrect"
+    assert f"What differs here: the momentum is {momentum}" in result.message
+
 
 @pytest.mark.parametrize(
     ("name", "mistake", "answer"), STUDENTS, ids=[f"{s[0]}-{s[1]}" for s in STUDENTS]

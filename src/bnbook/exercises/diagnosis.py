@@ -91,7 +91,7 @@ def clues(
     right: Sequence[Output],
 ) -> list[str]:
     """Patterns in a wrong result that matches no known mistake."""
-    found = [_permuted(exercise.returns, seen, right)]
+    found = [permuted(exercise.returns, seen, right)]
     for name, mine, other in zip(exercise.returns, seen, right, strict=True):
         wrong = deviating(mine, other)
         if wrong and all(math.isfinite(v) for v in mine.values):
@@ -106,14 +106,17 @@ def clues(
     return [clue for clue in dict.fromkeys(found) if clue]
 
 
-def _permuted(
+def permuted(
     names: Sequence[str], seen: Sequence[Output], right: Sequence[Output]
 ) -> str:
+    """Say so if the arrays are right but in another order."""
+    if any(output.values is None for output in seen):
+        return ""
     matches = [
         [
             name
             for name, o in zip(names, right, strict=True)
-            if m.shape == o.shape and not deviating(m, o)
+            if (m.shape, m.dtype) == (o.shape, o.dtype) and not deviating(m, o)
         ]
         for m in seen
     ]
@@ -290,12 +293,34 @@ def _ratios(
     ]
 
 
-def proportional(exercise: FunctionExercise, mine: Output, other: Output) -> bool:
-    """Whether two results agree up to a factor, one for each feature where there are features."""
+def proportions(exercise: FunctionExercise, mine: Output, other: Output) -> list[float]:
+    """The factor between two results, one for each feature where there are features; empty if none."""
     if mine.shape != other.shape or None in (mine.values, other.values):
-        return False
-    finite = all(math.isfinite(value) for value in mine.values + other.values)
-    return finite and None not in _ratios(exercise, mine, other)
+        return []
+    if not all(math.isfinite(value) for value in mine.values + other.values):
+        return []
+    ratios = _ratios(exercise, mine, other)
+    return [] if None in ratios else ratios
+
+
+def is_telling(case: Case, factors: Sequence[float]) -> bool:
+    """Whether these factors, one per feature, are M/(M − 1) or an argument such as γ, or its inverse."""
+    if case.count and case.count > 1:
+        share = case.count / (case.count - 1)
+        if all(
+            close(abs(c), share, 1e-9) or close(abs(c), 1 / share, 1e-9)
+            for c in factors
+        ):
+            return True
+    for arg in case.args:
+        if isinstance(arg, ndarray) and arg.shape == (len(factors),) and arg.size > 1:
+            values = arg.tolist()
+            if all(values) and any(
+                all(close(c, v**p, 1e-9) for c, v in zip(factors, values, strict=True))
+                for p in (1, -1)
+            ):
+                return True
+    return False
 
 
 def _some_features(

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from numpy import ndarray
+from numpy import ndarray, shares_memory
 
 from bnbook.exercises.diagnosis import (
     clues,
     describe_args,
     evidence,
-    proportional,
+    is_telling,
+    permuted,
+    proportions,
     shape_advice,
 )
 from bnbook.exercises.model import FunctionExercise, Result, Variant, not_attempted
@@ -20,14 +22,22 @@ from bnbook.exercises.outputs import Observed, WrongType, agree, observe, scale
 from bnbook.exercises.running import Raised, TimedOut, attempt, run
 
 SMALL = 1e-2  # a relative deviation that lost digits explain
+SAME = 1e-9  # two factors that differ by less are one
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the student's function did on one case: its result, and which arguments it changed."""
+    """What the student's function did on one case.
+
+    Attributes:
+        seen: its result, or what became of it.
+        changed: names of the arguments that it changed.
+        returned: names of the arguments that it returned, or a view of which.
+    """
 
     seen: Observed | Raised | TimedOut
     changed: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
 
 
 def judge(exercise: FunctionExercise, function: Callable, seconds: float) -> Result:
@@ -44,6 +54,10 @@ def judge(exercise: FunctionExercise, function: Callable, seconds: float) -> Res
         index, tried = changed[0]
         text = f"The returned values are right. {_mutation(tried.changed)}\n{_where(exercise, index)}"
         return Result(exercise.id, "incorrect", text)
+    for index, tried in enumerate(attempts):
+        if exercise.new_arrays and tried.returned:
+            text = f"The returned values are right. {_alias(tried.returned)}\n{_where(exercise, index)}"
+            return Result(exercise.id, "incorrect", text)
     count = len(exercise.cases)
     return Result(
         exercise.id,
@@ -60,22 +74,32 @@ def _attempts(
     for case in exercise.cases:
         args = fresh(case.args)
         left = max(deadline - time.monotonic(), 0.01)
-        seen = run(
-            lambda args=args, case=case: observe(
-                function(*args), exercise.returns, case.rtol
-            ),
-            left,
-        )
+        shared: list[str] = []
+
+        def work(args=args, case=case, shared=shared) -> Observed:
+            value = function(*args)
+            shared += _shared(value, exercise.parameters, args)
+            return observe(value, exercise.returns, case.rtol)
+
+        seen = run(work, left)
         if isinstance(seen, TimedOut):
             attempts.append(Attempt(TimedOut(seconds)))
             break
         names = zip(exercise.parameters, args, case.args, strict=True)
-        attempts.append(
-            Attempt(
-                seen, tuple(name for name, now, then in names if _differs(now, then))
-            )
-        )
+        changed = tuple(name for name, now, then in names if _differs(now, then))
+        attempts.append(Attempt(seen, changed, tuple(shared)))
     return attempts
+
+
+def _shared(value: object, names: tuple[str, ...], args: tuple) -> list[str]:
+    """Names of the arguments whose memory a returned array uses."""
+    items = value if type(value) in (tuple, list) else (value,)
+    arrays = [item for item in items if type(item) is ndarray]
+    return [
+        name
+        for name, arg in zip(names, args, strict=True)
+        if isinstance(arg, ndarray) and any(shares_memory(arg, a) for a in arrays)
+    ]
 
 
 def fresh(args: tuple) -> tuple:
@@ -149,30 +173,46 @@ def _same(seen: list, theirs: tuple) -> bool:
 
 
 def _resembling(exercise: FunctionExercise, attempts: list[Attempt]) -> str:
-    """A known mistake that gives the student's result up to a factor on every case, if there is one."""
+    """A known mistake that gives the student's result up to a factor on every case, if there is one.
+
+    Nothing is said where that factor is M/(M − 1) or an argument such as γ: then the answer differs from
+    the mistake in just what the sentence would deny.
+    """
     seen = [tried.seen for tried in attempts]
-    if len(seen) < len(exercise.cases) or _proportional(
+    if len(seen) < len(exercise.cases) or _factors(
         exercise, seen, expectations(exercise)
     ):
         return ""  # proportional to the right result: the clues have named the factor
     for mistake in exercise.mistakes:
-        if _proportional(exercise, seen, mistaken(exercise, mistake)):
-            return f"Up to a factor, your result is that of a known mistake: {mistake.sentence}"
+        factors = _factors(exercise, seen, mistaken(exercise, mistake))
+        pairs = list(zip(exercise.cases, factors, strict=False))
+        if any(is_telling(case, c) for case, found in pairs for c in found):
+            continue
+        for case, found in pairs:
+            listed = [c for c in found if any(abs(f - 1) > SAME for f in c)]
+            if listed:
+                each = "per feature " if len(listed[0]) > 1 else ""
+                numbers = ", ".join(f"{f:.4g}" for f in listed[0])
+                return (
+                    f"Up to a factor ({each}{numbers} on “{case.name}”), your result is that of "
+                    f"a known mistake: {mistake.sentence}"
+                )
     return ""
 
 
-def _proportional(exercise: FunctionExercise, seen: list, other: tuple) -> bool:
+def _factors(
+    exercise: FunctionExercise, seen: list, other: tuple
+) -> list[list[list[float]]]:
+    """For each case, the factors of each output, one per feature; empty unless there are such factors."""
     if not all(isinstance(result, tuple) for result in (*seen, *other)):
-        return False
-    pairs = [
-        p
+        return []
+    if not any(len(o.values or ()) > 2 for result in seen for o in result):
+        return []
+    found = [
+        [proportions(exercise, m, o) for m, o in zip(mine, theirs, strict=True)]
         for mine, theirs in zip(seen, other, strict=True)
-        for p in zip(mine, theirs, strict=True)
     ]
-    telling = any(len(output.values or ()) > 2 for output, _ in pairs)
-    return telling and all(
-        proportional(exercise, mine, theirs) for mine, theirs in pairs
-    )
+    return found if all(all(case) for case in found) else []
 
 
 def _lost_digits(exercise: FunctionExercise, seen: list) -> tuple[int, ...] | None:
@@ -210,7 +250,12 @@ def _wrong(exercise: FunctionExercise, attempts: list[Attempt], index: int) -> R
     lines = [mistake.sentence] if mistake else []
     if attempts[index].changed:
         lines.append(_mutation(attempts[index].changed))
+    order = permuted(exercise.returns, seen, right) if type(seen) is tuple else ""
     blocked = _unusable(exercise, seen, right)
+    if blocked and order:
+        lines += [order, _where(exercise, index)]
+        known = mistake.id if mistake else None
+        return Result(exercise.id, "incorrect", _paragraphs(lines), known)
     if blocked:
         lines.insert(0, blocked)
     else:
@@ -248,7 +293,7 @@ def _unusable(
         text = f"Your function raised {seen}."
         if seen.kind == "TypeError" and seen.line is None:
             text += f" The checker calls it as `{exercise.call}`."
-        if "broadcast" in seen.message or "matmul" in seen.message:
+        if _is_misfit(seen):
             text += " Two arrays do not fit together: compare the shapes on that line with those below."
         return text
     if isinstance(seen, WrongType):
@@ -267,12 +312,25 @@ def _unusable(
     return ""
 
 
+def _is_misfit(raised: Raised) -> bool:
+    return "broadcast" in raised.message or "matmul" in raised.message
+
+
+def _alias(returned: tuple[str, ...]) -> str:
+    names = " and ".join(f"`{name}`" for name in returned)
+    return (
+        f"Your function returns {names} itself and not a new array: whoever changes the result changes "
+        f"the argument too. Return a copy, `{returned[0]}.copy()`."
+    )
+
+
 def _mutation(changed: tuple[str, ...]) -> str:
     names = " and ".join(f"`{name}`" for name in changed)
     plural = "s" if len(changed) > 1 else ""
     return (
         f"Your function changes its argument{plural} {names} in place, so the caller's data are lost. "
-        f"Write `{changed[0]} = {changed[0]} - …` instead of `{changed[0]} -= …`, or work on a copy."
+        f"`{changed[0]} -= …`, `{changed[0]} /= …` and `{changed[0]}[…] = …` all do that: "
+        f"write `{changed[0]} = {changed[0]} - …`, `{changed[0]} = {changed[0]} / …`, or work on a copy."
     )
 
 
@@ -282,16 +340,38 @@ def _where(exercise: FunctionExercise, index: int) -> str:
 
 
 def _elsewhere(exercise: FunctionExercise, attempts: list[Attempt], index: int) -> str:
-    """How the other cases went, and what sets the failing one apart if some are right."""
+    """How the other cases went, and what sets the failing one apart if all others are right."""
     expected = expectations(exercise)
     right = [
         i for i, tried in enumerate(attempts) if agree(_value(tried.seen), expected[i])
     ]
-    if not right:
-        return ""
-    names = ", ".join(f"“{exercise.cases[i].name}”" for i in right)
-    note = exercise.cases[index].note
-    return f"Right on {names}." + (f" What differs here: {note}" if note else "")
+    wrong = [i for i in range(len(attempts)) if i not in right]
+    parts = []
+    if right:
+        parts.append(f"Right on {_listed(exercise, right)}.")
+    if right and wrong != [index]:
+        parts.append(f"Wrong on {_listed(exercise, wrong)}.")
+    elif right and exercise.cases[index].note:
+        parts.append(f"What differs here: {exercise.cases[index].note}")
+    for i in wrong:
+        raised = attempts[i].seen
+        if i != index and isinstance(raised, Raised):
+            case = exercise.cases[i]
+            shapes = describe_args(exercise.parameters, case.args)
+            parts.append(
+                f"\nOn “{case.name}”, {shapes}, your function raises {raised}."
+            )
+            if _is_misfit(raised):
+                parts.append(
+                    "NumPy lines shapes up from the right; where two axes happen to have the same "
+                    "length, a wrong alignment goes unnoticed."
+                )
+            break
+    return " ".join(parts).replace(" \n", "\n").strip()
+
+
+def _listed(exercise: FunctionExercise, indices: list[int]) -> str:
+    return ", ".join(f"“{exercise.cases[i].name}”" for i in indices)
 
 
 def _paragraphs(lines: list[str]) -> str:

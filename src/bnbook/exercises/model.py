@@ -49,18 +49,28 @@ class Variant:
         sentence: its docstring in one paragraph; for a mistake, what the student reads.
         by_rounding: the mistake costs digits, not a formula, so its output cannot be compared digit by
             digit; it is recognized by the cases on which it fails.
+        seen: for a weak test of a property exercise, whether the recorded calls bear out what its
+            sentence says of them; each call is a dict from parameter to value.
     """
 
     id: str
     function: Callable
     sentence: str
     by_rounding: bool = False
+    seen: Callable[[list[dict]], bool] | None = None
 
     @classmethod
-    def of(cls, function: Callable, *, by_rounding: bool = False) -> "Variant":
+    def of(
+        cls,
+        function: Callable,
+        *,
+        by_rounding: bool = False,
+        seen: Callable[[list[dict]], bool] | None = None,
+    ) -> "Variant":
         """Take id and sentence from the name and the docstring of `function`."""
         sentence = " ".join(inspect.cleandoc(function.__doc__).split())
-        return cls(function.__name__.replace("_", "-"), function, sentence, by_rounding)
+        name = function.__name__.replace("_", "-")
+        return cls(name, function, sentence, by_rounding, seen)
 
 
 def variants(*functions: Callable) -> tuple[Variant, ...]:
@@ -124,11 +134,13 @@ class FunctionExercise(Exercise):
         returns: name of each returned array; more than one means a tuple.
         feature_axis: the axis of the results that counts features, if any: lets the diagnosis say "each
             feature is off by its own factor".
+        new_arrays: whether a result that is an argument itself, or shares its memory, is wrong.
     """
 
     cases: tuple[Case, ...]
     returns: tuple[str, ...]
     feature_axis: int | None = None
+    new_arrays: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -222,7 +234,9 @@ class Hint:
         return f"Hint {self.number} of {self.total}: {self.text}\n{self._next}"
 
     def _repr_html_(self) -> str:
+        # JupyterLab shows the first line of a hidden output as it is: no word of the hint in it.
         return (
+            "<!-- A hint: click to read it. -->\n"
             f'<div class="bn-hint"><p><strong>Hint {self.number} of {self.total}.</strong> '
             f"{_as_html(self.text)}</p><p>{_as_html(self._next)}</p></div>"
         )

@@ -61,11 +61,13 @@ Observed = tuple[Output, ...] | WrongType
 
 
 def observe(value: Any, names: tuple[str, ...], rtol: float) -> Observed:
-    """Copy a return value: one output for a single name, else a tuple with one output for each name."""
+    """Copy a return value: one output for a single name, else a tuple or list with one for each name."""
     if len(names) == 1:
         output = _output(value, names[0], f"`{names[0]}`", rtol)
         return output if isinstance(output, WrongType) else (output,)
     listed = f"({', '.join(names)})"
+    if type(value) is list and len(value) == len(names):
+        value = tuple(value)
     if type(value) is not tuple:
         return WrongType(
             f"Your function returned {_kind(value)}; return the tuple `{listed}`."

@@ -1,6 +1,8 @@
 """Check a student's test: it must accept every correct implementation and reject every wrong one."""
 
 import contextlib
+import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,11 +10,15 @@ from functools import cache
 from typing import Any
 
 from numpy import ndarray
+from numpy.random import get_state, seed, set_state
 
 from bnbook.exercises.model import PropertyExercise, Result, Variant, not_attempted
 from bnbook.exercises.running import Raised, TimedOut, run
 
 MISTAKE_SECONDS = 5.0
+KEPT_CALLS = 200  # of one run of a test
+KEPT_SIZE = 10_000  # entries of an array that are kept
+NEAR = 1e-6  # relative; arguments that agree to this differ by rounding alone
 
 
 @dataclass(frozen=True)
@@ -24,20 +30,23 @@ class Verdict:
         raised: the exception, for "rejects" and "raises".
         last_call: the arguments of the last call, described.
         returned: type name of what the test returned, if that was not None.
+        calls: the arguments of the first calls, and of the last one.
     """
 
     kind: str
     raised: Raised | None = None
     last_call: str = ""
     returned: str = ""
+    calls: tuple[dict, ...] = ()
 
 
 class _Spy:
-    """Stands in for an implementation: same behaviour, no name, and remembers whether it was called."""
+    """Stands in for an implementation: same behaviour, no name, and remembers how it was called."""
 
     def __init__(self, function: Callable):
         self.calls = 0
         self.last: tuple = ()
+        self.kept: list[dict] = []
         self._function = function
 
     def wrapped(self, parameters: tuple[str, ...]) -> Callable:
@@ -50,12 +59,52 @@ class _Spy:
             self.last = tuple(zip(parameters, args, strict=False)) + tuple(
                 kwargs.items()
             )
+            del self.kept[KEPT_CALLS - 1 :]
+            self.kept.append({name: _kept(value) for name, value in self.last})
             return self._function(*args, **kwargs)
 
         return implementation
 
     def describe(self) -> str:
         return ", ".join(f"{name} {_summary(value)}" for name, value in self.last)
+
+
+def _kept(value: Any) -> Any:
+    """A copy of an argument, if it is a number or a small array of numbers, else the name of its type."""
+    if type(value) in (float, int):
+        return float(value)
+    if type(value) is ndarray and value.dtype.kind in "fiu" and value.size <= KEPT_SIZE:
+        return value.copy()
+    return type(value).__name__
+
+
+def _alike(one: dict, other: dict) -> bool:
+    """Whether two calls were given the same data, up to rounding."""
+    return one.keys() == other.keys() and all(
+        _near(value, other[name]) for name, value in one.items()
+    )
+
+
+def _near(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    if type(one) is ndarray:
+        if one.shape != other.shape:
+            return False
+        largest = abs(other).max(initial=0.0)
+        return bool((~(abs(one - other) > NEAR * largest)).all())
+    if type(one) is float:
+        return one == other or math.isclose(one, other, rel_tol=NEAR)
+    return one == other
+
+
+def _unseeded(verdicts: list[Verdict]) -> bool:
+    """Whether the test drew other data for one implementation than for another.
+
+    The first call cannot depend on what an implementation returned, so it tells.
+    """
+    firsts = [verdict.calls[0] for verdict in verdicts if verdict.calls]
+    return any(not _alike(first, firsts[0]) for first in firsts)
 
 
 def _summary(value: Any) -> str:
@@ -85,6 +134,8 @@ def judge(exercise: PropertyExercise, test: Callable, seconds: float) -> Result:
         )
     accepted, rejected = len(exercise.correct), len(exercise.mutants)
     text = f"Your test accepts {accepted} correct implementations and rejects all {rejected} wrong ones."
+    if _unseeded(verdicts):
+        text += f"\n{UNSEEDED}"
     return Result(exercise.id, "correct", text)
 
 
@@ -98,10 +149,13 @@ def _verdicts(
 ) -> list[Verdict]:
     deadline = time.monotonic() + seconds
     verdicts: list[Verdict] = []
-    with _hypothesis_settings(test):
+    with _hypothesis_settings(test), _random_state():
         for variant in _candidates(exercise):
             left = max(deadline - time.monotonic(), 0.01)
             first = not verdicts  # one run shows enough of what a test prints
+            # The same data for every implementation, and in every check.
+            seed(0)  # noqa: NPY002
+            random.seed(0)
             verdicts.append(
                 _verdict(test, variant, exercise.correct[0].function, left, echo=first)
             )
@@ -123,13 +177,14 @@ def _verdict(
     seen = run(work, seconds, echo=echo)
     if isinstance(seen, TimedOut):
         return Verdict("timed out")
+    last, calls = spy.describe(), tuple(spy.kept)
     if isinstance(seen, Raised):
         if not seen.assertion:
-            return Verdict("raises", seen, spy.describe())
-        return Verdict("rejects" if spy.calls else "never calls", seen, spy.describe())
-    return Verdict(
-        "accepts" if spy.calls else "never calls", None, spy.describe(), seen[0]
-    )
+            return Verdict("raises", seen, last, calls=calls)
+        kind = "rejects" if spy.calls else "never calls"
+        return Verdict(kind, seen, last, calls=calls)
+    kind = "accepts" if spy.calls else "never calls"
+    return Verdict(kind, None, last, seen[0], calls)
 
 
 @cache
@@ -173,8 +228,12 @@ def _problems(exercise: PropertyExercise, verdicts: list[Verdict]) -> list[str]:
     rejected = [pair for pair in correct if pair[1].kind != "accepts"]
     surviving = [variant for variant, verdict in wrong if verdict.kind != "rejects"]
     problems = []
+    if _unseeded(verdicts):
+        problems.append(UNSEEDED)
     if rejected:
-        problems.append(_rejection(exercise, *rejected[0]))
+        problems.append(_rejection(exercise, *rejected[0], verdicts))
+    elif verdicts[-1].kind != "accepts" and problems:
+        pass  # the random numbers are reason enough
     elif verdicts[-1].kind != "accepts":
         problems.append(
             "Your test accepts a correct implementation at first and not when it meets it again: it must not "
@@ -190,14 +249,32 @@ def _problems(exercise: PropertyExercise, verdicts: list[Verdict]) -> list[str]:
     return problems
 
 
-def _rejection(exercise: PropertyExercise, variant: Variant, verdict: Verdict) -> str:
+UNSEEDED = (
+    "Your test draws unseeded numbers: it met other data each time, so its verdict can change from one "
+    "check to the next. Draw from a seeded generator, `rng = np.random.default_rng(0)`."
+)
+
+
+def _rejection(
+    exercise: PropertyExercise,
+    variant: Variant,
+    verdict: Verdict,
+    verdicts: list[Verdict],
+) -> str:
     if verdict.kind == "never calls":
         return f"Your test does not call its argument `{exercise.parameters[0]}` every time."
     text = f"Your test rejects a correct implementation: {variant.sentence} It raised {verdict.raised}."
     if verdict.last_call:
         text += f" Last call: {verdict.last_call}."
     if variant is exercise.correct[0]:
+        if verdicts[-1].kind == "accepts":
+            return f"{text} It accepts the same implementation at another time."
         return f"{text} Either the statement is not true in general, or it leaves no room for rounding."
+    textbook = verdicts[0]
+    if textbook.kind != "accepts" or not any(
+        _alike(verdict.calls[-1], call) for call in textbook.calls
+    ):
+        return text  # the textbook formula has not passed on these data: rounding is not to blame
     return f"{text} Your tolerance is tighter than rounding: allow about 1e-12 of the largest number involved."
 
 
@@ -209,10 +286,24 @@ def _survivors(exercise: PropertyExercise, surviving: list[Variant]) -> str:
 
 
 def _recognize(exercise: PropertyExercise, verdicts: list[Verdict]) -> Variant | None:
+    """The weak test with the same verdicts, unless the data it names were not those of the calls."""
     kinds = [verdict.kind for verdict in verdicts]
-    return next(
-        (m for m in exercise.mistakes if list(_kinds(exercise, m)) == kinds), None
-    )
+    if "rejects" in kinds[: len(exercise.correct)] and _unseeded(verdicts):
+        return None
+    calls = [call for verdict in verdicts for call in verdict.calls]
+    for mistake in exercise.mistakes:
+        if list(_kinds(exercise, mistake)) == kinds and (
+            mistake.seen is None or _borne_out(mistake, calls)
+        ):
+            return mistake
+    return None
+
+
+def _borne_out(mistake: Variant, calls: list[dict]) -> bool:
+    try:
+        return bool(calls) and bool(mistake.seen(calls))
+    except Exception:  # arguments of an unexpected kind
+        return False
 
 
 @cache
@@ -221,6 +312,17 @@ def _kinds(exercise: PropertyExercise, mistake: Variant) -> tuple[str, ...]:
         verdict.kind
         for verdict in _verdicts(exercise, mistake.function, MISTAKE_SECONDS)
     )
+
+
+@contextlib.contextmanager
+def _random_state() -> Iterator[None]:
+    """Leave the global generators of `random` and NumPy as they were."""
+    before = random.getstate(), get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        set_state(before[1])  # noqa: NPY002
 
 
 @contextlib.contextmanager

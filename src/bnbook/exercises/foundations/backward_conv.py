@@ -27,10 +27,10 @@ def batch_norm_conv_dx(
     return gamma[:, None, None] / std * (dy - mean_dy - z_hat * mean_dy_z_hat)
 
 
-def _dx(dy, x, gamma, eps, axes=(0, 2, 3), means=None, ddof=0):
-    std = np.sqrt(x.var(axis=axes, keepdims=True, ddof=ddof) + eps)
-    z_hat = (x - x.mean(axis=axes, keepdims=True)) / std
-    means = means or (lambda array: array.mean(axis=axes, keepdims=True))
+def _dx(dy, x, gamma, eps, axes=(0, 2, 3), means=None, ddof=0, keep=True):
+    std = np.sqrt(x.var(axis=axes, keepdims=keep, ddof=ddof) + eps)
+    z_hat = (x - x.mean(axis=axes, keepdims=keep)) / std
+    means = means or (lambda array: array.mean(axis=axes, keepdims=keep))
     return gamma / std * (dy - means(dy) - z_hat * means(dy * z_hat))
 
 
@@ -86,7 +86,8 @@ def mean_path_dropped(dy, x, gamma, eps):
 
 
 def variance_path_dropped(dy, x, gamma, eps):
-    """You drop the path through the variance: subtract ẑ times the mean of g ẑ over axes (0, 2, 3) too."""
+    """Your path through the variance is missing or 0: subtract ẑ times the mean of g ẑ over axes (0, 2, 3)
+    too. Note that mean(g) · mean(ẑ) is 0 and not mean(g ẑ)."""
     std = np.sqrt(x.var(axis=(0, 2, 3), keepdims=True) + eps)
     return gamma[:, None, None] / std * (dy - dy.mean(axis=(0, 2, 3), keepdims=True))
 
@@ -97,6 +98,34 @@ def detached_statistics(dy, x, gamma, eps):
     return (
         gamma[:, None, None] / np.sqrt(x.var(axis=(0, 2, 3), keepdims=True) + eps) * dy
     )
+
+
+def over_the_channels(dy, x, gamma, eps):
+    """You average over channels and pixels of each image (axes 1, 2 and 3): that is the backward pass of
+    layer normalization. Batch normalization averages over (0, 2, 3) and keeps the channels apart."""
+    return _dx(dy, x, gamma[:, None, None], eps, axes=(1, 2, 3))
+
+
+def reshaped_without_moving(dy, x, gamma, eps):
+    """You reshape (N, C, H, W) to (−1, C). That cuts the numbers in the order in which they lie, so a column
+    is no channel: move the channels to the last axis first, `np.moveaxis(x, 1, -1)`, and back at the
+    end."""
+    flat, g = x.reshape(-1, x.shape[1]), dy.reshape(-1, x.shape[1])
+    return _dx(g, flat, gamma, eps, axes=(0,)).reshape(x.shape)
+
+
+def statistics_along_width(dy, x, gamma, eps):
+    """You use statistics of shape (C,) directly. NumPy lines shapes up from the right, so they run along the
+    width: that raises where W ≠ C, and is silently wrong where W = C. Keep the averaged axes with
+    `keepdims=True`."""
+    return _dx(dy, x, gamma[:, None, None], eps, keep=False)
+
+
+def everything_along_width(dy, x, gamma, eps):
+    """You use the statistics and γ with the shape (C,). NumPy lines shapes up from the right, so all of them
+    run along the width: that raises where W ≠ C, and is silently wrong where W = C. Keep the averaged axes
+    with `keepdims=True`, and give γ the shape (C, 1, 1)."""
+    return _dx(dy, x, gamma, eps, keep=False)
 
 
 def gamma_along_width(dy, x, gamma, eps):
@@ -175,6 +204,10 @@ EXERCISE = FunctionExercise(
         mean_path_dropped,
         variance_path_dropped,
         detached_statistics,
+        over_the_channels,
+        reshaped_without_moving,
+        statistics_along_width,
+        everything_along_width,
         gamma_along_width,
         gamma_lost,
         eps_outside_root,

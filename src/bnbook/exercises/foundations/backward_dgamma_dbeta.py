@@ -64,8 +64,8 @@ def matrix_product(dy, z_hat):
 
 
 def product_of_sums(dy, z_hat):
-    """Your dgamma multiplies two sums. Each example's g meets its own ẑ first and the products are summed;
-    Σẑ alone is 0, so yours vanishes up to rounding."""
+    """Your dgamma is 0 up to rounding; Σẑ is always 0, and so is Σ(g − mean(g)). Do you sum one of them
+    alone, or multiply two sums? Each example's g meets its own ẑ first, and the products are summed."""
     return dy.sum(axis=0) * z_hat.sum(axis=0), dy.sum(axis=0)
 
 

@@ -48,8 +48,9 @@ def exponent_three(dy, x, gamma, eps):
 
 
 def normalized_twice(dy, x, gamma, eps):
-    """You use ẑ where x − μ belongs and still divide by (σ² + ε)^(3/2). With ẑ one root is already divided
-    out, and (σ² + ε)^(−1) is left."""
+    """Either you use ẑ where x − μ belongs and still divide by (σ² + ε)^(3/2): with ẑ one root is already
+    divided out, and (σ² + ε)^(−1) is left. Or your power is −2: in Python `-3//2` is −2, and `-3/2` is
+    −1.5."""
     z_hat = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps)
     return -0.5 * (dy * gamma * z_hat).sum(axis=0) * (x.var(axis=0) + eps) ** -1.5
 

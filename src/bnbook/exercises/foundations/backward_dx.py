@@ -37,8 +37,8 @@ def mean_path_dropped(dy, x, gamma, eps):
 
 
 def variance_path_dropped(dy, x, gamma, eps):
-    """You drop the path through the variance: subtract ẑ · mean(g ẑ) too. Every x changes σ², and with it
-    every ẑ of the feature."""
+    """Your path through the variance is missing or 0: subtract ẑ · mean(g ẑ) too. Every x changes σ², and
+    with it every ẑ of the feature. Note that mean(g) · mean(ẑ) is 0 and not mean(g ẑ)."""
     _, std = _parts(x, eps)
     return gamma / std * (dy - dy.mean(axis=0))
 
@@ -80,6 +80,20 @@ def means_of_the_whole_array(dy, x, gamma, eps):
 def gamma_lost(dy, x, gamma, eps):
     """You leave out γ: the gradient passes through y = γẑ + β first, so dx carries a factor γ."""
     return batch_norm_dx(dy, x, np.ones_like(gamma), eps)
+
+
+def factor_misses_variance_path(dy, x, gamma, eps):
+    """Your γ/√(σ² + ε) multiplies only a part of the bracket: the path through the variance is subtracted
+    without it. All three paths pass through it: γ/√(σ² + ε) · (g − mean(g) − ẑ · mean(g ẑ))."""
+    z_hat, std = _parts(x, eps)
+    return gamma / std * (dy - dy.mean(axis=0)) - z_hat * (dy * z_hat).mean(axis=0)
+
+
+def factor_misses_both_paths(dy, x, gamma, eps):
+    """Your γ/√(σ² + ε) multiplies g alone: the paths through the mean and the variance are subtracted
+    without it. Put the bracket around all three: γ/√(σ² + ε) · (g − mean(g) − ẑ · mean(g ẑ))."""
+    z_hat, std = _parts(x, eps)
+    return gamma / std * dy - dy.mean(axis=0) - z_hat * (dy * z_hat).mean(axis=0)
 
 
 def root_lost(dy, x, gamma, eps):
@@ -218,6 +232,8 @@ EXERCISE = FunctionExercise(
         sum_for_mean_of_dy_z_hat,
         means_of_the_whole_array,
         gamma_lost,
+        factor_misses_variance_path,
+        factor_misses_both_paths,
         root_lost,
         z_hat_lost,
         product_of_means,

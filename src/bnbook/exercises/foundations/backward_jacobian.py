@@ -49,6 +49,20 @@ def variance_path_dropped(x, gamma, eps):
     return gamma / std * (np.eye(count) - 1 / count)
 
 
+def variance_path_sign(x, gamma, eps):
+    """You add ẑẑᵀ/M. It is subtracted, because a larger σ² makes |ẑ| smaller."""
+    count, z_hat, std = _parts(x, eps)
+    return gamma / std * (np.eye(count) - 1 / count + np.outer(z_hat, z_hat) / count)
+
+
+def centred_for_normalized(x, gamma, eps):
+    """You use x − μ where ẑ belongs in the path through the variance: divide it by √(σ² + ε)."""
+    count, _, std = _parts(x, eps)
+    centred = x - x.mean()
+    outer = np.outer(centred, centred)
+    return gamma / std * (np.eye(count) - 1 / count - outer / count)
+
+
 def diagonal_only(x, gamma, eps):
     """You treat the statistics as constants, so your Jacobian is diagonal. Each output depends on every
     input of the batch through μ and σ²."""
@@ -154,6 +168,8 @@ EXERCISE = FunctionExercise(
     mistakes=variants(
         mean_path_dropped,
         variance_path_dropped,
+        variance_path_sign,
+        centred_for_normalized,
         diagonal_only,
         off_diagonal_dropped,
         identity_everywhere,

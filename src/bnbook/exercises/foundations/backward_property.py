@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bnbook.exercises.model import PropertyExercise, variants
+from bnbook.exercises.model import PropertyExercise, Variant, variants
 
 
 def test_batch_norm_backward(batch_norm_backward) -> None:
@@ -192,6 +192,24 @@ def upstream_of_ones(batch_norm_backward):
     )
 
 
+def equal_rows(calls):
+    """Whether every upstream gradient was the same for all examples."""
+    return all((call["dy"] == call["dy"][:1]).all() for call in calls)
+
+
+def unit_gamma(calls):
+    """Whether every γ was 1."""
+    return all((call["gamma"] == 1).all() for call in calls)
+
+
+def only_the_sum_of_dx_and_dbeta(batch_norm_backward):
+    """Your test seems to check Σ dx = 0 and dbeta only. Σ dx = 0 follows from the path through the mean and
+    says nothing about the path through the variance, γ or ε: look at single values of dx, and at dgamma."""
+    dx, _, dbeta = batch_norm_backward(*_batch())
+    np.testing.assert_allclose(dx.sum(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(dbeta, plain(*_batch())[2], rtol=1e-10)
+
+
 def only_dx(batch_norm_backward):
     """Your test seems to look at dx only. dgamma and dbeta can be wrong unseen: check all three."""
     _compare(batch_norm_backward(*_batch()), plain(*_batch()), count=1)
@@ -266,15 +284,12 @@ EXERCISE = PropertyExercise(
     reference=test_batch_norm_backward,
     why="A gradient predicts how the loss changes along any direction, so random directions test it "
     "without repeating its formula. Random dy, γ ≠ 1 and an ε comparable with σ² keep every path visible.",
-    mistakes=variants(
-        never_fails,
-        only_the_sum_of_dx,
-        upstream_of_ones,
-        only_dx,
-        only_the_parameters,
-        unit_scale,
-        tiny_eps,
-        exact_equality,
+    mistakes=(
+        *variants(never_fails, only_the_sum_of_dx),
+        Variant.of(upstream_of_ones, seen=equal_rows),
+        *variants(only_the_sum_of_dx_and_dbeta, only_dx, only_the_parameters),
+        Variant.of(unit_scale, seen=unit_gamma),
+        *variants(tiny_eps, exact_equality),
     ),
     alternatives=(by_complex_step, by_formula),
     hints=(

@@ -88,6 +88,11 @@ def scale_lost(x, gamma, beta, eps):
     return (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps) + beta
 
 
+def only_normalized(x, gamma, beta, eps):
+    """You return ẑ: both γ and β are missing, y = γẑ + β."""
+    return (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps)
+
+
 def swapped_parameters(x, gamma, beta, eps):
     """You use γ as the shift and β as the scale: it is γẑ + β."""
     return beta * (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps) + gamma
@@ -140,6 +145,7 @@ EXERCISE = FunctionExercise(
             scale_before_normalizing,
             shift_lost,
             scale_lost,
+            only_normalized,
             swapped_parameters,
             eps_ignored,
         ),

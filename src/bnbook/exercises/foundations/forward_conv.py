@@ -75,6 +75,47 @@ def statistics_along_width(x, gamma, beta, eps):
     )
 
 
+def everything_along_width(x, gamma, beta, eps):
+    """You use the statistics, γ and β with the shape (C,). NumPy lines shapes up from the right, so all of
+    them run along the width: that raises where W ≠ C, and is silently wrong where W = C. Keep the averaged
+    axes with `keepdims=True`, and give γ and β the shape (C, 1, 1)."""
+    axes = (0, 2, 3)
+    return gamma * (x - x.mean(axis=axes)) / np.sqrt(x.var(axis=axes) + eps) + beta
+
+
+def shift_along_width(x, gamma, beta, eps):
+    """You give γ the shape (C, 1, 1) and β none: β of shape (C,) runs along the width. That raises where W
+    ≠ C, and is silently wrong where W = C. Give β the shape (C, 1, 1) too."""
+    return gamma[:, None, None] * _normalized(x, eps, (0, 2, 3)) + beta
+
+
+def reshaped_without_moving(x, gamma, beta, eps):
+    """You reshape (N, C, H, W) to (−1, C). That cuts the numbers in the order in which they lie, so a column
+    is no channel: move the channels to the last axis first, `np.moveaxis(x, 1, -1)`, and back at the
+    end."""
+    flat = x.reshape(-1, x.shape[1])
+    z_hat = (flat - flat.mean(axis=0)) / np.sqrt(flat.var(axis=0) + eps)
+    return (gamma * z_hat + beta).reshape(x.shape)
+
+
+def divided_by_images(x, gamma, beta, eps):
+    """You divide the sums by N, the number of images. The batch of a channel is every pixel of every image:
+    both means divide by N·H·W."""
+    axes = (0, 2, 3)
+    centred = x - x.sum(axis=axes, keepdims=True) / len(x)
+    var = (centred**2).sum(axis=axes, keepdims=True) / len(x)
+    return _affine(centred / np.sqrt(var + eps), gamma, beta)
+
+
+def variance_divided_by_images(x, gamma, beta, eps):
+    """You divide the squared deviations by N, the number of images. Every pixel of every image has one:
+    divide by N·H·W."""
+    axes = (0, 2, 3)
+    centred = x - x.mean(axis=axes, keepdims=True)
+    var = (centred**2).sum(axis=axes, keepdims=True) / len(x)
+    return _affine(centred / np.sqrt(var + eps), gamma, beta)
+
+
 def parameters_along_width(x, gamma, beta, eps):
     """You multiply by γ of shape (C,) directly. NumPy lines shapes up from the right, so γ runs along the
     width: it raises where W ≠ C, and is silently wrong where W = C. Give γ and β the shape (C, 1, 1)."""
@@ -153,7 +194,12 @@ EXERCISE = FunctionExercise(
         over_the_channels,
         channels_last,
         statistics_along_width,
+        everything_along_width,
         parameters_along_width,
+        shift_along_width,
+        reshaped_without_moving,
+        divided_by_images,
+        variance_divided_by_images,
         parameters_along_height,
         mean_of_image_variances,
         unbiased_variance,

@@ -46,16 +46,10 @@ def numerator_not_centred(a, count, eps):
 
 
 def second_moment(a, count, eps):
-    """You divide by the root of the second moment a²/M. The variance is taken about the mean: subtract μ² =
-    (a/M)²."""
+    """Your variance is a²/M, and two mistakes lead there. The second moment is one: the variance is taken
+    about the mean, so subtract μ² = (a/M)². Dividing by M − 1 (`ddof=1`) is the other: the batch variance
+    divides by M, and is a²(M − 1)/M²."""
     return (a - a / count) / math.sqrt(a**2 / count + eps)
-
-
-def unbiased_variance(a, count, eps):
-    """You divide the squared deviations by M − 1, which gives a²/M. The batch variance divides by M: a²(M −
-    1)/M²."""
-    x = np.append(np.zeros(count - 1), a)
-    return (a - x.mean()) / np.sqrt(x.var(ddof=1) + eps)
 
 
 def others_variance_only(a, count, eps):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bnbook.exercises.model import PropertyExercise, variants
+from bnbook.exercises.model import PropertyExercise, Variant, variants
 
 
 def test_batch_norm(batch_norm) -> None:
@@ -191,6 +191,26 @@ def exact_equality(batch_norm):
     assert (batch_norm(x, gamma, beta, eps) == plain(x, gamma, beta, eps)).all()
 
 
+def no_shift(calls):
+    """Whether every β was 0."""
+    return not any(call["beta"].any() for call in calls)
+
+
+def no_parameters(calls):
+    """Whether every γ was 1 and every β was 0."""
+    return no_shift(calls) and all((call["gamma"] == 1).all() for call in calls)
+
+
+def no_sign(calls):
+    """Whether no γ was negative."""
+    return all((call["gamma"] >= 0).all() for call in calls)
+
+
+def no_neighbours(calls):
+    """Whether every batch had a single feature."""
+    return all(call["x"].shape[1] == 1 for call in calls)
+
+
 def against_the_formula(batch_norm):
     """The same, against the formula."""
     for seed in range(3):
@@ -231,16 +251,13 @@ EXERCISE = PropertyExercise(
     reference=test_batch_norm,
     why="Mean, variance and direction pin y down without repeating the formula. Random γ of both signs, β "
     "≠ 0, ε comparable with σ², M ≠ D and small M leave a wrong implementation nowhere to hide.",
-    mistakes=variants(
-        never_fails,
-        only_the_mean,
-        only_mean_and_variance,
-        trivial_parameters,
-        zero_shift,
-        positive_scale,
-        one_feature,
-        tiny_eps,
-        exact_equality,
+    mistakes=(
+        *variants(never_fails, only_the_mean, only_mean_and_variance),
+        Variant.of(trivial_parameters, seen=no_parameters),
+        Variant.of(zero_shift, seen=no_shift),
+        Variant.of(positive_scale, seen=no_sign),
+        Variant.of(one_feature, seen=no_neighbours),
+        *variants(tiny_eps, exact_equality),
     ),
     alternatives=(against_the_formula, with_hypothesis),
     hints=(

@@ -59,6 +59,28 @@ def corrected_twice(running_mean, running_var, x, momentum):
     return mean, (1 - momentum) * running_var + momentum * var
 
 
+def past_corrected_too(running_mean, running_var, x, momentum):
+    """You multiply the whole sum by M/(M − 1), the old running variance with it. That one has been corrected
+    before: the factor belongs to the variance of the batch alone."""
+    mean = (1 - momentum) * running_mean + momentum * x.mean(axis=0)
+    var = (1 - momentum) * running_var + momentum * x.var(axis=0)
+    return mean, var * len(x) / (len(x) - 1)
+
+
+def deviation_for_variance(running_mean, running_var, x, momentum):
+    """You add the standard deviation of the batch to the running variance. Variances are averaged: `var`,
+    not `std`."""
+    mean = (1 - momentum) * running_mean + momentum * x.mean(axis=0)
+    return mean, (1 - momentum) * running_var + momentum * x.std(axis=0, ddof=1)
+
+
+def biased_deviation_for_variance(running_mean, running_var, x, momentum):
+    """You add the standard deviation of the batch to the running variance. Variances are averaged: `var`,
+    not `std`, and the unbiased one, `ddof=1`."""
+    mean = (1 - momentum) * running_mean + momentum * x.mean(axis=0)
+    return mean, (1 - momentum) * running_var + momentum * x.std(axis=0)
+
+
 def deviations_averaged(running_mean, running_var, x, momentum):
     """You average standard deviations and square the result. Variances are averaged: the square of a mean
     is less than the mean of squares, so yours is biased low."""
@@ -115,6 +137,9 @@ EXERCISE = FunctionExercise(
         biased_variance,
         corrected_the_wrong_way,
         corrected_twice,
+        past_corrected_too,
+        deviation_for_variance,
+        biased_deviation_for_variance,
         deviations_averaged,
         about_the_running_mean,
         past_keeps_its_weight,
@@ -159,6 +184,29 @@ EXERCISE = FunctionExercise(
             "the momentum is 0.75, and M = D.",
             4,
         ),
+        Case(
+            "momentum 0",
+            (
+                np.array([0.4, -1.2]),
+                np.array([1.5, 0.8]),
+                _rng.normal(1.0, 1.5, size=(6, 2)),
+                0.0,
+            ),
+            "the momentum is 0, so the batch does not count.",
+            6,
+        ),
+        Case(
+            "momentum 1",
+            (
+                np.array([-0.3, 2.1]),
+                np.array([0.6, 3.0]),
+                _rng.normal(2.0, 0.7, size=(3, 2)),
+                1.0,
+            ),
+            "the momentum is 1, so the past does not count.",
+            3,
+        ),
     ),
     returns=("running_mean", "running_var"),
+    new_arrays=True,
 )

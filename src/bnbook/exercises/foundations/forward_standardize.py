@@ -157,6 +157,18 @@ EXERCISE = FunctionExercise(
             "feature 1 is constant, so σ² = 0 and only ε is left.",
             5,
         ),
+        Case(
+            "a single feature",
+            (_rng.normal(1.0, 2.0, size=(5, 1)), 0.4),
+            "there is one feature: ẑ has shape (M, 1).",
+            5,
+        ),
+        Case(
+            "ε = 0",
+            (_rng.normal(-2.0, 1.5, size=(6, 2)), 0.0),
+            "ε is 0, and no feature is constant.",
+            6,
+        ),
     ),
     returns=("z_hat",),
     feature_axis=1,
