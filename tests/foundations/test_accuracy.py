@@ -94,7 +94,8 @@ def test_normalization_error_by_decimal():
     with localcontext(prec=50):
         root = (Decimal(14) / 3 + Decimal(eps)).sqrt()
         y = [
-            Decimal("1.5") * (Decimal(v) - 3) / root + Decimal("0.25") for v in (1, 2, 6)
+            Decimal("1.5") * (Decimal(v) - 3) / root + Decimal("0.25")
+            for v in (1, 2, 6)
         ]
     computed = np.array([[float(v)] for v in y])
     assert normalization_error(computed, x, gamma, beta, eps=eps).max() <= 2.3e-16

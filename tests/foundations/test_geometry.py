@@ -1,5 +1,6 @@
-"""`bnbook.foundations.geometry` and `scale_invariance`: projections, regression, leverage, and exact training laws."""
+"""`bnbook.foundations.geometry` and `scale_invariance`: projections and training laws."""
 
+import functools
 from dataclasses import fields, replace
 
 import numpy as np
@@ -10,6 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional as F
 
+from bnbook.exercises.foundations import (
+    geometry_growth,
+    geometry_leverage,
+    geometry_line,
+    geometry_property,
+    geometry_spectrum,
+    geometry_weights,
+)
 from bnbook.foundations.backward import batch_norm_backward
 from bnbook.foundations.forward import batch_norm
 from bnbook.foundations.geometry import (
@@ -21,6 +30,7 @@ from bnbook.foundations.geometry import (
 )
 from bnbook.foundations.scale_invariance import (
     Network,
+    kept_share,
     loss_and_gradient,
     make_network,
     make_problem,
@@ -429,3 +439,75 @@ def test_bad_input_to_the_experiment(error, call):
     x, labels = make_problem(12, seed=0)
     with pytest.raises(error, match=r";"):
         call(make_network(), x, labels)
+
+
+def test_kept_share():
+    """What passes of the energy, over all neurons together, on the batches of the seed."""
+    network = make_network(seed=3)
+    shares = kept_share(network, 20, runs=3, seed=8)
+    x, labels = make_problem(60, seed=8)
+    for run, share in enumerate(shares):
+        now = slice(20 * run, 20 * run + 20)
+        result = loss_and_gradient(network, x[now], labels[now])
+        kept = sum(
+            (projector(z_hat) @ g) @ (projector(z_hat) @ g)
+            for z_hat, g in zip(result.cache.z_hat.T, result.dy.T, strict=True)
+        )
+        np.testing.assert_allclose(share, kept / (result.dy**2).sum(), rtol=1e-12)
+    for bad in ({"runs": 0}, {"batch": 1}, {"eps": -1.0}):
+        with pytest.raises(ValueError, match=r";"):
+            kept_share(network, **{"batch": 20, "runs": 2, "seed": 8, **bad})
+
+
+# The reference solutions of the exercises
+
+
+def test_exercises_agree_with_the_book():
+    rng = np.random.default_rng(9)
+    x, dy, gamma = (
+        rng.normal(1.0, 2.0, (7, 3)),
+        rng.normal(size=(7, 3)),
+        rng.normal(size=3),
+    )
+    eps, var = 0.4, x.var(0)
+    cache = batch_norm(x, gamma, np.zeros(3), eps=eps)[1]
+    grads, z_hat = batch_norm_backward(dy, cache), cache.z_hat
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-12)
+    close(geometry_leverage.leverage(x, eps), leverage(z_hat))
+    close(
+        geometry_spectrum.spectrum(x[:, 0], eps),
+        np.linalg.eigvalsh(projector(z_hat[:, 0])),
+    )
+    lines = geometry_line.least_squares_line(grads.dgamma, grads.dbeta, var, eps, 7)
+    for d in range(3):
+        fit = regression_residual(dy[:, d], z_hat[:, d])
+        close([lines[0][d], lines[1][d]], [fit.intercept, fit.slope])
+
+    inputs, weight = rng.normal(size=(7, 4)), rng.normal(size=(3, 4))
+    leaf = torch.tensor(weight, requires_grad=True)
+    y = F.batch_norm(
+        torch.tensor(inputs) @ leaf.T,
+        None,
+        None,
+        torch.tensor(gamma),
+        training=True,
+        eps=eps,
+    )
+    exact = torch.autograd.grad(y, leaf, torch.tensor(dy))[0].numpy()
+    close(geometry_weights.weight_gradient(dy, inputs, weight, gamma, eps), exact)
+    z = inputs @ weight.T
+    grads = batch_norm_backward(dy, batch_norm(z, gamma, np.zeros(3), eps=eps)[1])
+    grown = geometry_growth.next_norm2(
+        (weight**2).sum(1), (exact**2).sum(1), gamma, grads.dgamma, z.var(0), 0.3, eps
+    )
+    close(grown, ((weight - 0.3 * exact) ** 2).sum(1))
+
+
+def test_implementations_of_the_property_exercise():
+    g, x = np.random.default_rng(10).normal(1.0, 1.0, (2, 8))
+    exact = regression_residual(g, x).residual
+    exercise = geometry_property.EXERCISE
+    for variant in exercise.correct:
+        np.testing.assert_allclose(variant.function(g, x), exact, rtol=0, atol=1e-12)
+    for variant in exercise.mutants:
+        assert np.abs(variant.function(g, x) - exact).max() > 1e-3, variant.id

@@ -10,6 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from bnbook.exercises.foundations import (
+    inference_corrected,
+    inference_fold_transposed,
+    inference_memory,
+    inference_moments,
+    inference_pool,
+    inference_property,
+    inference_weights,
+)
 from bnbook.foundations.folding import (
     fold_batch_norm,
     inference_affine,
@@ -124,6 +133,17 @@ class TestEstimators:
         assert (
             deviation <= biased + 1e-12 and biased <= moments + 1e-12 < unbiased + 1e-9
         )
+
+    @pytest.mark.parametrize("alpha", [0.0, 0.7])
+    def test_the_newest_batch_comes_last(self, alpha):
+        batches = (
+            np.random.default_rng(9).normal(size=(5, 4)) * np.arange(1.0, 6.0)[:, None]
+        )
+        running = RunningStatistics(1, alpha=alpha)
+        for batch in batches:
+            update(running, batch[:, None])
+        found = estimate_variance(batches, "unbiased", alpha)
+        np.testing.assert_allclose(found, running.var[0], rtol=1e-12)
 
     def test_moments_do_not_cancel_under_a_large_mean(self):
         batches = np.random.default_rng(6).normal(size=(50, 4))
@@ -748,3 +768,72 @@ class TestDrift:
         options = {"alphas": (0.9,), "steps": 2, "seed": 0} | change
         with pytest.raises(ValueError, match=message):
             drift_run(options.pop("alphas"), **options)
+
+
+class TestExercises:
+    """The reference solutions are the functions of the chapter."""
+
+    def test_weights_and_memory(self):
+        weights = inference_weights.average_weights(0.8, 6)
+        np.testing.assert_allclose(weights[:0:-1], ema_weights(0.8, 6), rtol=1e-14)
+        assert weights.sum() == pytest.approx(1, rel=1e-14)
+        assert weights[0] == pytest.approx(0.8**6)
+        found, expected = inference_memory.memory(0.8), ema_memory(0.8)
+        assert found == (expected.mean_age, expected.half_life, expected.window)
+
+    def test_averages(self):
+        rng = np.random.default_rng(10)
+        batches = batches_of(rng, (4, 9, 2))
+        average, pooled = RunningStatistics(3, alpha=0.7), RunningStatistics(3)
+        for x in batches:
+            update(average, x)
+            update(pooled, x)
+        means, variances = (
+            np.stack([f(x, axis=0) for x in batches]) for f in (np.mean, np.var)
+        )
+        path = inference_corrected.corrected_average(means, 0.7)
+        np.testing.assert_allclose(path[-1], average.mean, rtol=1e-13)
+        mean, var = inference_pool.pool(means, variances, np.array([4.0, 9.0, 2.0]))
+        np.testing.assert_allclose(mean, pooled.mean, rtol=1e-13)
+        np.testing.assert_allclose(var * 15 / 14, pooled.var, rtol=1e-13)
+
+    @pytest.mark.parametrize("size", [1, 3])
+    def test_moments_are_unbiased(self, size):
+        solution = inference_moments.variance_from_moments
+        for alpha, tau2 in ((0.0, 2.0), (0.9, 5.0)):
+            left = 1 - (1 - alpha) / (
+                (1 + alpha) * size
+            )  # of τ², as the chapter proves
+            if left > 0:
+                found = solution(np.zeros(1), np.array([tau2 * left]), alpha, size)
+                np.testing.assert_allclose(found, tau2)
+
+    @pytest.mark.parametrize("groups", [1, 2])
+    def test_transposed(self, groups):
+        layer = nn.ConvTranspose1d(4, 6, 3, groups=groups).double()
+        norm = trained_norm(nn.BatchNorm1d(6, eps=0.1).double())
+        folded = fold_batch_norm(layer, norm)
+        state = [
+            v.detach().numpy()
+            for v in (layer.weight, layer.bias, norm.weight, norm.bias)
+        ]
+        state += [norm.running_mean.numpy(), norm.running_var.numpy()]
+        weight, bias = inference_fold_transposed.fold_transposed(*state, 0.1, groups)
+        np.testing.assert_allclose(weight, folded.weight.detach(), rtol=1e-13)
+        np.testing.assert_allclose(bias, folded.bias.detach(), rtol=1e-12, atol=1e-14)
+
+    def test_implementations_of_inference_mode(self):
+        exercise = inference_property.EXERCISE
+        arguments = inference_property._batch()
+        x, gamma, beta, mean, var = (torch.tensor(a) for a in arguments[:5])
+        exact = nn.functional.batch_norm(
+            x, mean, var, gamma, beta, eps=arguments[5]
+        ).numpy()
+        for variant in exercise.correct:
+            np.testing.assert_allclose(
+                variant.function(*inference_property._batch()), exact, rtol=1e-12
+            )
+        for variant in exercise.mutants:
+            arguments = inference_property._batch()
+            wrong = abs(variant.function(*arguments) - exact).max() > 1e-3
+            assert wrong or (arguments[3] != mean.numpy()).any(), variant.id

@@ -11,6 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from bnbook.exercises.foundations import (
+    museum_decay,
+    museum_detached,
+    museum_momentum,
+    museum_padding,
+    museum_repair,
+)
 from bnbook.foundations import museum_bugs as bugs
 from bnbook.foundations import museum_practice as practice
 from bnbook.foundations.forward import BatchNorm
@@ -201,6 +208,13 @@ class TestMends:
         practice.evaluate(model.eval(), data())
         assert not model.training
 
+    def test_evaluate_does_not_thaw_a_frozen_part(self):
+        frozen = freeze(Layer(3, dtype=torch.float64))
+        model = nn.Sequential(frozen, Layer(3, dtype=torch.float64))
+        model[1].train()
+        practice.evaluate(model, data())
+        assert [part.training for part in model] == [False, True]
+
     def test_replicas_and_freezing(self):
         layer = Layer(3, dtype=torch.float64)
         assert len({id(r.running_mean) for r in [layer, *replicate(layer, 3)]}) == 4
@@ -286,6 +300,60 @@ class TestSymptoms:
         torch.testing.assert_close(
             layer.gamma.detach(), torch.full((3,), 0.95**7).double()
         )
+
+
+class TestExercises:
+    """The reference solutions agree with the code of the chapter."""
+
+    def test_decay_is_what_an_optimizer_does(self):
+        gamma = nn.Parameter(torch.tensor([1.7], dtype=torch.float64))
+        optimizer = torch.optim.SGD([gamma], lr=0.3, weight_decay=0.2)
+        gamma.grad = torch.zeros_like(gamma)
+        for _ in range(5):
+            optimizer.step()
+        expected = museum_decay.decayed_gamma(1.7, 0.3, 0.2, 5)
+        np.testing.assert_allclose(gamma.item(), expected, rtol=1e-12)
+
+    def test_momentum_undoes_the_double_update(self):
+        single = museum_momentum.momentum_for_repeats(0.2, 2)
+        twice = Layer(3, momentum=single, dtype=torch.float64)
+        once = Layer(3, momentum=0.2, dtype=torch.float64)
+        bugs.recompute_and_count_twice(twice, data(), data(seed=1))
+        once(data())
+        torch.testing.assert_close(twice.state_dict(), once.state_dict())
+
+    def test_repair_turns_two_bugs_into_the_right_layer(self):
+        class Both(Layer):
+            def to_remember(self, var, count):
+                return var + self.eps
+
+        kinds = {"eps": 0.2, "momentum": 0.3, "dtype": torch.float64}
+        wrong, right = Both(3, **kinds), Layer(3, **kinds)
+        for seed in range(4):
+            wrong(data(5, seed=seed)), right(data(5, seed=seed))
+        weight = 1 - (1 - 0.3) ** 4
+        saved = wrong.running_var.numpy()
+        repaired = museum_repair.repair_running_var(saved, 0.2, 5, weight)
+        np.testing.assert_allclose(repaired, right.running_var.numpy(), rtol=1e-12)
+
+    def test_padding_is_the_mend(self):
+        x, lengths = data(10).reshape(2, 5, 3), torch.tensor([5, 2])
+        layer = Layer(3, eps=0.2, dtype=torch.float64)
+        y = museum_padding.masked_batch_norm(x.numpy(), lengths.double().numpy(), 0.2)
+        expected = normalize_padded(layer, x, lengths).detach().numpy()
+        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+
+    def test_lost_gradient_is_the_difference_of_bug_and_mend(self):
+        gradients = []
+        for kind in (Layer, bugs.DetachedStatistics):
+            x = data().requires_grad_()
+            y = kind(3, eps=0.2, dtype=torch.float64)(x) * torch.arange(1.0, 4.0)
+            gradients.append(torch.autograd.grad((y * data(seed=1)).sum(), x)[0])
+        missing = museum_detached.lost_gradient(
+            data(seed=1).numpy(), data().numpy(), np.arange(1.0, 4.0), 0.2
+        )
+        expected = (gradients[0] - gradients[1]).numpy()
+        np.testing.assert_allclose(missing, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -228,13 +228,13 @@ def _problems(exercise: PropertyExercise, verdicts: list[Verdict]) -> list[str]:
     rejected = [pair for pair in correct if pair[1].kind != "accepts"]
     surviving = [variant for variant, verdict in wrong if verdict.kind != "rejects"]
     problems = []
-    if _unseeded(verdicts):
+    unseeded = _unseeded(verdicts)
+    again = verdicts[-1].kind == "accepts"
+    if unseeded and (rejected or surviving or not again):
         problems.append(UNSEEDED)
     if rejected:
         problems.append(_rejection(exercise, *rejected[0], verdicts))
-    elif verdicts[-1].kind != "accepts" and problems:
-        pass  # the random numbers are reason enough
-    elif verdicts[-1].kind != "accepts":
+    elif not again and not unseeded:
         problems.append(
             "Your test accepts a correct implementation at first and not when it meets it again: it must not "
             "depend on earlier calls or on unseeded random numbers."

@@ -120,12 +120,7 @@ class _Watchdog:
             try:
                 with self._lock:
                     self._stopped.set()
-                self._thread.join()
-                if self.fired:
-                    for _ in range(
-                        1000
-                    ):  # a pending exception is raised at the end of an iteration
-                        pass
+                self._thread.join()  # Python code, so a pending TimeUp is raised in here
                 return
             except TimeUp:
                 continue

@@ -137,12 +137,13 @@ def linear(inputs: int, outputs: int, dtype: torch.dtype) -> nn.Linear:
 
 
 def evaluate(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Output of a trained model: in evaluation mode, then back to the mode it was in."""
-    was_training = model.training
+    """Output of a trained model in evaluation mode; then each part is back in its own."""
+    modes = [(part, part.training) for part in model.modules()]
     model.eval()
     with torch.no_grad():
         y = model(x)
-    model.train(was_training)
+    for part, training in modes:
+        part.training = training
     return y
 
 
