@@ -28,6 +28,7 @@ from bnbook.claims import (
     load_ledger,
     settle,
 )
+from bnbook.evidence import judge
 
 # The ids of the list that the project started from; the ledger may hold more, never fewer.
 LISTED = """
@@ -231,9 +232,9 @@ class TestVerdict:
 
     @given(residual=st.floats(0, 1e6), tolerance=st.floats(0, 1e6))
     def test_tolerance_is_the_largest_residual_that_agrees(self, residual, tolerance):
-        claim = claims.Claim(**ENTRY)
         for item in (residual, -residual, np.array([0.0, -residual])):
-            assert claims._judge(claim, item, tolerance)[0] == (residual <= tolerance)
+            holds, _ = judge("a-1", "numeric", item, tolerance)
+            assert holds == (residual <= tolerance)
 
     def test_tolerance_reaches_every_trial(self, settled):
         assert settled(CORRECTED, printed=0.2, corrected=0.1, tolerance=0.1).verdict == CORRECTED
