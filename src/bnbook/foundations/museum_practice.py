@@ -9,15 +9,15 @@ around a layer, and `Implementation` gathers them. Each bug in
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import torch
 from torch import nn
 
-from bnbook.validation import require_batch, require_eps, require_float_tensor
+from bnbook.foundations.forward import BatchNorm
+from bnbook.validation import require_batch, require_float_tensor
 
 
-class Layer(nn.Module):
+class Layer(BatchNorm):
     """Batch normalization of (M, D) input; every decision is a method of its own.
 
     Args:
@@ -44,32 +44,11 @@ class Layer(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         """Start with γ = 1, β = 0, running mean 0 and running variance 1."""
-        super().__init__()
-        if (
-            isinstance(features, bool)
-            or not isinstance(features, Integral)
-            or features < 1
-        ):
-            raise ValueError(
-                f"features must be a positive integer, got {features!r}; pass the length of axis 1"
-            )
-        if require_eps(eps) == 0:
+        super().__init__(features, eps=eps, momentum=momentum, dtype=dtype)
+        if self.eps == 0:
             raise ValueError(
                 "eps must be positive here, got 0; with ε = 0 a constant feature divides 0 by 0"
             )
-        if not isinstance(momentum, Real) or not 0 <= momentum <= 1:
-            raise ValueError(
-                f"momentum must lie in [0, 1], got {momentum}; it is the weight of the newest batch"
-            )
-        if dtype is not None and not dtype.is_floating_point:
-            raise TypeError(
-                f"dtype must be a floating-point dtype, got {dtype}; use for example torch.float64"
-            )
-        self.eps, self.momentum = float(eps), float(momentum)
-        self.gamma = nn.Parameter(torch.ones(features, dtype=dtype))
-        self.beta = nn.Parameter(torch.zeros(features, dtype=dtype))
-        self.register_buffer("running_mean", torch.zeros(features, dtype=dtype))
-        self.register_buffer("running_var", torch.ones(features, dtype=dtype))
 
     def accept(self, x: torch.Tensor) -> None:
         """Refuse a batch that has no variance to speak of."""
