@@ -1,7 +1,10 @@
 """Exercise: the gradient that reaches the variance."""
 
+from functools import partial
+
 import numpy as np
 
+from bnbook.exercises.foundations.backward_batch import batch_and_gradient
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
@@ -111,13 +114,7 @@ def by_complex_step(dy, x, gamma, eps):
     return out
 
 
-_rng = np.random.default_rng(202)
-
-
-def _batch(count, features, eps):
-    x = _rng.normal(2.0, 1.5, size=(count, features))
-    gamma = np.array([1.5, -0.7, 2.2, 0.6, -1.3])[:features]
-    return _rng.normal(0.4, 1.0, size=(count, features)), x, gamma, eps
+_batch = partial(batch_and_gradient, np.random.default_rng(202))
 
 
 EXERCISE = FunctionExercise(
