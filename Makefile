@@ -6,7 +6,6 @@ BIN := .venv/bin
 CHAPTER :=
 ARGS :=
 STRICT :=
-EXPERIMENTS := $(patsubst src/%.py,%,$(wildcard src/bnbook/*/experiments.py))
 BENCHMARKS := $(wildcard benchmarks/*.py)
 
 .DEFAULT_GOAL := help
@@ -33,9 +32,8 @@ work: install  ## copy the exercises to work/, never over what you have written 
 execute: install  ## run notebooks in place and store their outputs (CHAPTER=...: one)
 	@$(BIN)/python tools/execute.py $(CHAPTER)
 
-experiments: install  ## run the long experiments; an interrupted one resumes
-	@$(if $(EXPERIMENTS),,echo "There is no long experiment yet: a part keeps its own in src/bnbook/<part>/experiments.py.")
-	@for module in $(subst /,.,$(EXPERIMENTS)); do echo "== $$module"; $(BIN)/python -m $$module $(ARGS) || exit 1; done
+experiments: install  ## run the long experiments; an interrupted one resumes (ARGS="--only NAME", ARGS=--list)
+	@$(BIN)/python tools/experiments.py $(ARGS)
 
 bench: install  ## run the benchmarks
 	@$(if $(BENCHMARKS),,echo "There is no benchmark: they live in benchmarks/.")
