@@ -124,9 +124,16 @@ class TestAtomicity:
 
         monkeypatch.setattr(experiments.os, "fsync", full)
         with pytest.raises(OSError, match="no space"):
-            finished.execute(SETTINGS[0])
+            make(finished.folder, settings=[{"model": "bn", "rate": 9.0, "seed": 0}]).execute(
+                {"model": "bn", "rate": 9.0, "seed": 0}
+            )
         assert finished.path.read_bytes() == before
         assert [p.name for p in finished.path.parent.iterdir()] == ["curves.csv"]
+
+    def test_a_run_that_another_process_has_finished_meanwhile_is_not_doubled(self, finished):
+        before = finished.path.read_bytes()
+        finished.execute(SETTINGS[0])
+        assert finished.path.read_bytes() == before
 
     @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal of POSIX")
     def test_a_killed_process_leaves_whole_runs_only(self, tmp_path):
@@ -238,7 +245,7 @@ class TestBadInput:
     def test_other_columns_than_before(self, finished, tmp_path):
         before = finished.path.read_bytes()
         with pytest.raises(ValueError, match="--fresh"):
-            make(tmp_path, lambda **s: {"other": 1}).execute(SETTINGS[0])
+            make(tmp_path, lambda **s: {"other": 1}).execute({**SETTINGS[0], "seed": 9})
         assert finished.path.read_bytes() == before
 
     @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ class Experiment:
         return [s for s in self.settings if _key(s, self.names) not in done]
 
     def execute(self, setting: Row) -> None:
-        """Run one setting and add its rows to the file, all of them or none.
+        """Run one setting and add its rows to the file, all of them or none; none if
+        another process has done so meanwhile.
 
         Raises:
             ValueError: the run returned no rows, names that collide with those of the
@@ -134,6 +135,8 @@ class Experiment:
         ]
         with self._locked():
             stored = self._stored()
+            if _key(setting, self.names) in {_key(r, self.names) for r in stored}:
+                return  # another process was faster
             before = next((r for r in stored if r["outcome"] == FINISHED), None)
             if before and outcome == FINISHED and set(before) != set(new[0]):
                 raise ValueError(
