@@ -20,6 +20,8 @@ from bnbook.exercises.model import (
 
 PARTS = (
     "foundations",
+    "training",
+    "propagation",
 )  # each is a module bnbook.exercises.<part> with a tuple EXERCISES
 SECONDS = 5.0  # a correct answer takes a small fraction of a second; importing torch inside one takes some
 

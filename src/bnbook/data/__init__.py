@@ -1,0 +1,1 @@
+"""Datasets: loaders for real files, and embedded data that need no file."""

@@ -1,0 +1,41 @@
+"""The exercises of the part `training`, in the order of its chapters; one module each."""
+
+from bnbook.exercises.training import (
+    cost_coefficients,
+    cost_flops,
+    cost_output,
+    cost_property,
+    cost_roofline,
+    cost_slowdown,
+    network_linear,
+    network_logistic,
+    network_property,
+    network_softmax,
+    network_step,
+    search_bounds,
+    search_budget,
+    search_property,
+    search_rate,
+    search_select,
+    search_spread,
+)
+
+EXERCISES = (
+    network_linear.EXERCISE,
+    network_step.EXERCISE,
+    network_logistic.EXERCISE,
+    network_softmax.EXERCISE,
+    network_property.EXERCISE,
+    search_rate.EXERCISE,
+    search_bounds.EXERCISE,
+    search_select.EXERCISE,
+    search_budget.EXERCISE,
+    search_spread.EXERCISE,
+    search_property.EXERCISE,
+    cost_slowdown.EXERCISE,
+    cost_roofline.EXERCISE,
+    cost_flops.EXERCISE,
+    cost_coefficients.EXERCISE,
+    cost_output.EXERCISE,
+    cost_property.EXERCISE,
+)

@@ -1,0 +1,1 @@
+"""Propagation: how variances travel through deep, binary and ternary networks."""
