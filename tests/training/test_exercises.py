@@ -90,6 +90,74 @@ class TestNetwork:
             assert max(off) > 1e-3, variant.id
 
 
+class TestHiggs:
+    """The references of this chapter equal the functions of the chapter."""
+
+    def test_mass_of_two_jets(self):
+        from bnbook.data.kinematics import four_vector, mass
+
+        rng = np.random.default_rng(10)
+        one, other = (
+            (rng.uniform(20, 90, 9), rng.normal(size=9), rng.uniform(-3, 3, 9))
+            for _ in range(2)
+        )
+        expected = mass(four_vector(*one) + four_vector(*other))
+        np.testing.assert_allclose(
+            answer("higgs-mass")(*one, *other), expected, rtol=1e-9
+        )
+
+    def test_neutrino(self):
+        from bnbook.data.higgs_masses import neutrino_pz
+        from bnbook.data.higgs_toy import signal
+
+        rng = np.random.default_rng(11)
+        lepton = signal(50, rng)["lepton"]
+        px, py = rng.normal(0, 60, (2, 50))
+        np.testing.assert_allclose(
+            answer("higgs-neutrino")(lepton, px, py, 80.4),
+            neutrino_pz(lepton, px, py, 80.4),
+            rtol=1e-9,
+        )
+
+    def test_standardize(self):
+        from bnbook.data.digits import digits
+
+        data = digits()
+        wide = [part.x.astype(np.float64) for part in data.parts().values()]
+        for got, part in zip(
+            answer("higgs-standardize")(*wide),
+            data.standardized().parts().values(),
+            strict=True,
+        ):
+            np.testing.assert_allclose(got, part.x, rtol=1e-5, atol=1e-5)
+
+    def test_interval(self):
+        from bnbook.training.higgs_results import t_interval
+
+        bn, control = np.random.default_rng(12).normal(size=(2, 7))
+        close(
+            answer("higgs-interval")(bn, control, 0.9),
+            t_interval(bn - control, 0.9)[1:],
+        )
+
+    def test_the_correct_decays_are_the_boost_of_the_book(self):
+        from bnbook.data.kinematics import boosted, decay_momentum, four_vector
+
+        rng = np.random.default_rng(13)
+        parent = four_vector(
+            rng.uniform(1, 200, 8), rng.normal(size=8), rng.uniform(-3, 3, 8), 173.0
+        )
+        directions = rng.normal(size=(8, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        p = decay_momentum(np.full(8, 173.0), 80.4, 4.7)
+        still = np.column_stack([np.hypot(p, 80.4), p[:, None] * directions])
+        expected = boosted(still, parent)
+        for variant in EXERCISES["higgs-property"].correct:
+            first, second = variant.function(parent, 80.4, 4.7, directions)
+            np.testing.assert_allclose(first, expected, rtol=1e-8)
+            np.testing.assert_allclose(first + second, parent, rtol=1e-8, atol=1e-7)
+
+
 class TestSearch:
     """The references of this chapter equal the functions of the search."""
 

@@ -5,6 +5,7 @@ import statistics
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -379,6 +380,44 @@ class TestNetwork:
             score(0.0, 1e30)
         share = data.test.t.mean()
         assert score.test_accuracy(0.0, 1e30) == max(share, 1 - share)
+
+    def test_retrainings_take_the_seeds_after_those_of_the_search(self, monkeypatch):
+        seeds = []
+
+        def fit(data, *, batch_norm, l2, learning_rate, seed):
+            seeds.append(seed)
+            if seed == 2102:
+                raise Diverged(step=1, learning_rate=learning_rate)
+            return 0.9, 0.6
+
+        monkeypatch.setattr(chapter, "fit", fit)
+        data = chapter.toy_dataset(0)
+        score = chapter.NetworkScore(data, batch_norm=True, seed=2)
+        score(1e-6, 0.1)
+        share = data.test.t.mean()
+        expected = (0.6 + max(share, 1 - share) + 0.6) / 3
+        assert score.test_accuracy(1e-6, 0.1) == pytest.approx(expected)
+        assert seeds == [2001, 2101, 2102, 2103]
+
+    def test_a_diverged_run_counts_as_the_majority_in_the_sweep_too(self):
+        sweep = pd.DataFrame(
+            {
+                "seed": [0, 1, 1],
+                "validation_accuracy": [0.7, math.nan, 0.6],
+                "test_accuracy": [0.8, math.nan, 0.5],
+            }
+        )
+        counted = chapter.count_diverged(sweep)
+        parts = chapter.toy_dataset(1).parts()
+        for column in ("validation_accuracy", "test_accuracy"):
+            share = parts[column.removesuffix("_accuracy")].t.mean()
+            kept = sweep[column].tolist()
+            assert counted[column].tolist() == [kept[0], max(share, 1 - share), kept[2]]
+        assert sweep.test_accuracy.isna().sum() == 1
+
+    def test_majority(self):
+        assert chapter.majority(np.array([0, 0, 0, 1])) == 0.75
+        assert chapter.majority(np.array([1, 1, 0, 1])) == 0.75
 
     @pytest.mark.parametrize("method", chapter.METHODS)
     def test_a_search_on_the_network_gives_ten_rows(self, method):

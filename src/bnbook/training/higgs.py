@@ -30,6 +30,10 @@ BEST_RATE = {"control": 1.0, "bn": 3.16}  # of the sweep, by mean validation acc
 L2S = (1e-8, 1e-4, 1e-3, 1e-2)
 DROPOUTS = (0.0, 0.1, 0.3)
 
+# The source's width, on events that a laptop bears.
+WIDE, WIDE_ROWS, WIDE_SEEDS = 1000, 30_000, (0, 1, 2)
+WIDE_RATES = {"control": (0.1, 0.215, 0.464, 1.0), "bn": (1.0, 3.16)}
+
 DIGITS_WIDTH, DIGITS_BATCH, DIGITS_EPOCHS = 64, 64, 15
 DIGITS_RATES = tuple(float(f"{10 ** (k / 3):.3g}") for k in range(-5, 6))
 
@@ -250,6 +254,17 @@ L2 = Experiment(
         for l2 in L2S
     ],
 )
+WIDE_RUNS = Experiment(
+    "training",
+    "higgs_wide",
+    run_toy,
+    [
+        _toy(m, rate, seed, width=WIDE, rows=WIDE_ROWS)
+        for seed in WIDE_SEEDS
+        for m in MODELS
+        for rate in WIDE_RATES[m]
+    ],
+)
 DROPOUT = Experiment(
     "training",
     "higgs_dropout",
@@ -279,4 +294,4 @@ SLICE = Experiment(
     [{"model": m, "rate": 0.1, "seed": 0} for m in MODELS],
 )
 
-EXPERIMENTS = (SWEEP, L2, DROPOUT, DIGITS, SLICE)
+EXPERIMENTS = (SWEEP, L2, WIDE_RUNS, DROPOUT, DIGITS, SLICE)

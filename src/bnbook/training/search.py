@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
+import pandas as pd
 
 from bnbook.data.higgs_toy import higgs_toy
 from bnbook.data.splits import Dataset, split
@@ -33,7 +34,9 @@ __all__ = [
     "SWEEP",
     "NetworkScore",
     "SearchResult",
+    "count_diverged",
     "fit",
+    "majority",
     "genetic_search",
     "next_bounds",
     "quadratic_score",
@@ -129,9 +132,8 @@ class NetworkScore:
         """Mean test accuracy of three networks trained with what a search returned.
 
         They start from the three seeds after those of a search with 100 evaluations,
-        whatever was called before. A run that diverges counts as a network that always names the more frequent class.
+        whatever was called before. A run that diverges counts as `majority`.
         """
-        share = self.data.test.t.mean()
         accuracies = []
         for number in range(1, RETRAININGS + 1):
             try:
@@ -143,9 +145,33 @@ class NetworkScore:
                     seed=self.first_seed + EVALUATIONS + number,
                 )[1]
             except Diverged:
-                accuracy = max(share, 1 - share)
+                accuracy = majority(self.data.test.t)
             accuracies.append(accuracy)
         return float(np.mean(accuracies))
+
+
+def majority(t: np.ndarray) -> float:
+    """Accuracy of a network that always names the more frequent class of t, 0 or 1.
+
+    The chapter counts a run that diverged as such a network, in every table and figure.
+    """
+    share = float(np.mean(t))
+    return max(share, 1 - share)
+
+
+def count_diverged(sweep: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `SWEEP`, with `majority` as the accuracies of the runs that diverged."""
+    counted = sweep.copy()
+    for column, part in (
+        ("validation_accuracy", "validation"),
+        ("test_accuracy", "test"),
+    ):
+        of_seed = {
+            seed: majority(toy_dataset(seed).parts()[part].t)
+            for seed in counted.loc[counted[column].isna(), "seed"].unique()
+        }
+        counted[column] = counted[column].fillna(counted.seed.map(of_seed))
+    return counted
 
 
 def quadratic_score(optimum: float, noise: float, seed: int) -> Score:

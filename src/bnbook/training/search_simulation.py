@@ -90,7 +90,7 @@ def quadratic(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A score that falls off as the squared distance of η from its optimum, in decades.
 
-    λ has no effect on it, as it hardly has on a network that stops early.
+    λ has no effect on it. On a network that holds for a small λ only.
 
     Args:
         optimum: log₁₀ of the best η.
