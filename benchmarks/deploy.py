@@ -3,7 +3,7 @@
 All are timed on one thread, in turns, and told as ratios: float32 over packed. Each
 session draws new weights and inputs. If there is a C compiler, the same loop compiled is
 timed too. `--save` keeps the results, with a description of the machine, for the chapter
-propagation/deploy. Takes about three minutes; `--quick` makes three short sessions.
+propagation/deploy. Takes about five minutes; `--quick` makes three short sessions.
 """
 
 import argparse

@@ -17,8 +17,10 @@ import torch
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
-from bnbook.training import higgs, timing
+from bnbook.training import cost_results, higgs, timing
+from bnbook.training.blocks import aligned
 from bnbook.training.cost import SOURCE_BATCH, SOURCE_SIZES
+from bnbook.training.cost_results import FAIR, GROWTH
 from bnbook.training.fast_network import FastStep, fold, predictor
 from bnbook.training.ladder import STEPS, blocks
 from bnbook.training.network import Network, training_step
@@ -29,9 +31,6 @@ BLAS = ThreadpoolController()
 CORES = min(max(lib["num_threads"] for lib in BLAS.info()), torch.get_num_threads())
 SHAPE = (1024, 1000)
 RATE = 1e-3
-BATCHES = (128, 256, 512, 1024, 2048, 4096)
-WIDTHS = (100, 200, 500, 1000, 2000)
-DEPTHS = (1, 2, 4, 8)
 
 
 def networks(sizes: tuple[int, ...]) -> dict[str, Network]:
@@ -88,8 +87,9 @@ def predictions(sizes: tuple[int, ...], rows: int, threads: int) -> dict[str, Ca
 def layers(rows: int, columns: int, threads: int) -> dict[str, Callable]:
     """Forward and backward pass of one layer: every step of the ladder, and PyTorch."""
     rng = np.random.default_rng(0)
-    # One allocation, so that NumPy asks for large pages for all of it, also PyTorch's.
-    x, dy, buffer = rng.normal(size=(3, rows, columns)).astype(np.float32)
+    # Aligned and in large pages for both: PyTorch reads the same x and dy.
+    x, dy, y, dx = aligned([(rows, columns)] * 4, np.float32)
+    x[:], dy[:] = rng.normal(size=(2, rows, columns))
     gamma, beta = rng.normal(size=(2, columns)).astype(np.float32)
     tensors = [torch.from_numpy(v).requires_grad_() for v in (x, gamma, beta)]
     upstream = torch.from_numpy(dy)
@@ -101,9 +101,10 @@ def layers(rows: int, columns: int, threads: int) -> dict[str, Callable]:
         return torch.autograd.grad(y, tensors, upstream)[0].numpy()
 
     functions = {
-        step.__name__: partial(step, x, gamma, beta, dy, buffer) for step in STEPS
+        step.__name__: partial(step, x, gamma, beta, dy, (y, dx)) for step in STEPS
     }
-    functions["blocks"] = partial(blocks, x, gamma, beta, dy, buffer, threads)
+    for name, arrays in (("blocks", (y, dx)), ("new", (None, None)), ("one", (dx, dx))):
+        functions[name] = partial(blocks, x, gamma, beta, dy, arrays, threads)
     functions["torch"] = torch_layer
     for function in functions.values():
         np.testing.assert_allclose(function(), torch_layer(), rtol=1e-3, atol=1e-4)
@@ -111,18 +112,18 @@ def layers(rows: int, columns: int, threads: int) -> dict[str, Callable]:
 
 
 def bandwidth() -> float:
-    """Bytes a second in a copy of 64 MB, read and written together."""
+    """Bytes a second in the fastest copy of 64 MB, read and written together."""
     source, target = np.ones((2, 16 * 2**20), np.float32)
     seconds = interleaved({"copy": partial(np.copyto, target, source)}, 15)["copy"]
-    return 2 * source.nbytes / float(np.median(seconds))
+    return 2 * source.nbytes / float(seconds.min())
 
 
 def peak() -> float:
-    """Flops a second of a float32 matrix product of the size that a layer has."""
+    """Flops a second of the fastest float32 matrix product of the size of a layer."""
     rng = np.random.default_rng(0)
     a, b, c = rng.normal(size=(3, 1024, 1024)).astype(np.float32)
     seconds = interleaved({"product": partial(np.matmul, a, b, out=c)}, 25)["product"]
-    return 2 * 1024**3 / float(np.median(seconds))
+    return 2 * 1024**3 / float(seconds.min())
 
 
 def extra_memory(sizes: tuple[int, ...], rows: int) -> float:
@@ -174,9 +175,9 @@ def growth(turns: int, bar: tqdm) -> dict[str, list[dict]]:
     """How the ratio of the training steps depends on M, D and depth, on one thread."""
     found: dict[str, list[dict]] = {}
     cases = {
-        "batch": [(SOURCE_SIZES, rows, rows) for rows in BATCHES],
-        "width": [((28, *[n] * 4, 1), SOURCE_BATCH, n) for n in WIDTHS],
-        "depth": [((28, *[1000] * n, 1), SOURCE_BATCH, n) for n in DEPTHS],
+        "batch": [(SOURCE_SIZES, n, n) for n in GROWTH["batch"]],
+        "width": [((28, *[n] * 4, 1), SOURCE_BATCH, n) for n in GROWTH["width"]],
+        "depth": [((28, *[1000] * n, 1), SOURCE_BATCH, n) for n in GROWTH["depth"]],
     }
     for name, settings in cases.items():
         found[name] = []
@@ -216,7 +217,7 @@ def report(results: dict) -> None:
             ("training step, BN over control", run["step"]),
             ("inference, BN over control", run["inference_bn"]),
             ("inference, folded over control", run["inference_folded"]),
-            ("layer, NumPy over PyTorch", run["layer"]["blocks"]),
+            ("layer, NumPy over PyTorch", run["layer"][FAIR]),
         )
         for (name, spread), theirs in zip(rows, source, strict=True):
             beside = f"   source {theirs}" if theirs else ""
@@ -247,7 +248,7 @@ def main() -> int:
     options = parser.parse_args()
     turns = 3 if options.quick else 21
     threads = sorted({1, CORES})
-    cases = len(BATCHES) + len(WIDTHS) + len(DEPTHS)
+    cases = sum(map(len, GROWTH.values()))
     with tqdm(total=4 * len(threads) + cases + 2, disable=None) as bar:
         runs = [measure(turns, count, bar) for count in threads]
         results = {
@@ -259,6 +260,7 @@ def main() -> int:
         }
     report(results)
     if options.save:
+        cost_results.check(results)
         print(f"\nsaved as {timing.save('cost', results).name}")
     return 0
 

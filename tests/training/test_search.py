@@ -108,6 +108,23 @@ class TestAsPrinted:
         np.testing.assert_allclose(many.bounds[0], found.bounds, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(many.returned[0], [found.log_l2, found.log_rate])
 
+    def test_the_sample_deviation_reaches_the_bounds(self):
+        found = genetic_search(hill(), rng=generator(8), ddof=1)
+        best = sorted(found.trials[:10], key=lambda trial: -trial.score)[:3]
+        rates = [trial.log_rate for trial in best]
+        half = 1.5 * statistics.stdev(rates)
+        mean = statistics.fmean(rates)
+        assert found.bounds[1, 1] == pytest.approx([mean - half, mean + half])
+        assert simulate(quadratic(-3.0), 1, generator(8), ddof=1).bounds[
+            0
+        ] == pytest.approx(
+            genetic_search(
+                lambda l2, rate: -((math.log10(rate) + 3) ** 2),
+                rng=generator(8),
+                ddof=1,
+            ).bounds
+        )
+
     def test_only_the_order_of_the_scores_counts(self):
         a = genetic_search(hill(), rng=generator(2))
         b = genetic_search(lambda *p: math.exp(hill()(*p) / 50), rng=generator(2))

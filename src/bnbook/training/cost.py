@@ -38,7 +38,8 @@ class Counted(np.lib.mixins.NDArrayOperatorsMixin):
     """An array that adds every operation on it to a tally.
 
     An elementwise operation counts one flop an element of its result, a sum one less
-    than the elements it adds. Operands are counted as often as they are read.
+    than the elements it adds. An operand that occurs twice in one operation is read
+    once, since its second use finds it in the cache.
     """
 
     def __init__(self, value: np.ndarray, tally: Tally):
@@ -53,7 +54,8 @@ class Counted(np.lib.mixins.NDArrayOperatorsMixin):
         result = getattr(ufunc, method)(*arrays, **options)
         size = np.size(result)
         self.tally.flops += np.size(arrays[0]) - size if method == "reduce" else size
-        self.tally.moved += sum(map(np.size, arrays)) + size
+        read = {id(each): np.size(each) for each in arrays}
+        self.tally.moved += sum(read.values()) + size
         return Counted(result, self.tally)
 
 
@@ -202,7 +204,6 @@ class Machine:
 # Elements moved for each entry of an activation, by `bnbook.training.fast_network`.
 CONTROL_PASSES = {"forward": 2, "backward": 3}  # bias and ReLU in place; the mask
 NORM_PASSES = {"forward": 3, "backward": 7}
-INFERENCE_PASSES = 2  # with either model: one multiplication more is done in the cache
 
 
 def predicted_step(

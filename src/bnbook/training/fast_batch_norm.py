@@ -14,6 +14,7 @@ from bnbook.foundations.forward import BatchStatistics
 from bnbook.foundations.inference import require_count
 from bnbook.training.blocks import (
     affine,
+    aligned,
     column_sums,
     long_rows,
     plan,
@@ -102,7 +103,7 @@ def fast_batch_norm(
         _require_dtype(name, parameter, x.dtype)
         require_shape(name, parameter, x.shape[1:], "one number per feature")
     if out is None:
-        out = np.empty_like(x)
+        (out,) = aligned([x.shape], x.dtype)
     else:
         _require_out(out, x)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -146,8 +147,8 @@ def fast_batch_norm_backward(
 ) -> BatchNormGrads:
     """Closed form: dx = γ/√(σ² + ε) · (g − mean(g) − ẑ · mean(g ẑ)), with g = ∂L/∂y.
 
-    One pass sums g and g · x, one writes dx as a · g + b · x + c with three numbers a, b
-    and c a feature.
+    One pass sums g and g · x, one writes dx as a · (g + b · x + c) with three numbers
+    a, b and c a feature.
 
     Args:
         dy: upstream gradient g = ∂L/∂y, (M, D), of the dtype of x.
@@ -172,7 +173,7 @@ def fast_batch_norm_backward(
     _require_dtype("dy", dy, cache.x.dtype)
     require_shape("dy", dy, cache.x.shape, "the shape of y")
     if out is None:
-        out = np.empty_like(dy)
+        (out,) = aligned([dy.shape], dy.dtype)
     elif out is not dy:
         _require_out(out, dy)
         _require_out(out, cache.x)
@@ -256,27 +257,31 @@ def _gradient_sums(
 
 
 def _write_dx(dy, cache, dgamma, dbeta, out, threads) -> None:
-    """dx = a g + b (x − shift) + c, one pass; see `fast_batch_norm_backward`."""
+    """dx = a (g + b (x − shift) + c), one pass; see `fast_batch_norm_backward`.
+
+    The sum grows in `out`, or in a scratch block where `out` still holds g.
+    """
     x, cut = cache.x, plan(*dy.shape, dy.itemsize, threads)
     scale = cache.gamma / cache.std
-    per_x = -scale * dgamma / (cache.count * cache.std)
-    rest = -scale * dbeta / cache.count - per_x * cache.offset
+    per_x = -dgamma / (cache.count * cache.std)
+    rest = -dbeta / cache.count - per_x * cache.offset
     a, b, c = (cut.repeat(v, x.dtype) for v in (scale, per_x, rest))
     shift = None if cache.shift is None else cut.repeat(cache.shift, x.dtype)
 
     def work(blocks) -> None:
-        scratch = np.empty((cut.largest, x.shape[1]), x.dtype)
+        if out is dy:
+            (scratch,) = aligned([(cut.largest, x.shape[1])], x.dtype)
         for block in reversed(blocks):
             start, stop, tile = block
             width = tile * x.shape[1]
-            t = long_rows(scratch, (0, stop - start, tile))
             source, dx = long_rows(x, block), long_rows(out, block)
+            t = long_rows(scratch, (0, stop - start, tile)) if out is dy else dx
             if shift is not None:
                 source = np.subtract(source, shift[:width], out=t)
             np.multiply(source, b[:width], out=t)
             np.add(t, c[:width], out=t)
-            np.multiply(long_rows(dy, block), a[:width], out=dx)
-            np.add(dx, t, out=dx)
+            np.add(long_rows(dy, block), t, out=dx)
+            np.multiply(dx, a[:width], out=dx)
 
     share(work, cut.blocks, threads)
 

@@ -6,8 +6,7 @@ shift is added while the block is in the cache where the ReLU follows, and weigh
 updated in place.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from bnbook.foundations.inference import require_count
 from bnbook.training.architecture import Network, require_inputs
 from bnbook.training.blocks import (
     affine,
+    aligned,
     descend,
     keep_where_positive,
     one_blas_thread,
@@ -70,7 +70,7 @@ class FastStep:
         shapes += shapes * network.batch_norm
         shapes += [(batch_size * max(hidden, default=1),)] * 2
         shapes += [(max(p.size for p in network.parameters.values()),)]
-        buffers = _buffers(shapes, network.dtype)
+        buffers = aligned(shapes, network.dtype)
         self.a, buffers = buffers[: len(hidden)], buffers[len(hidden) :]
         *self.z, first, second, self.dw = buffers
         self.d = (first, second)
@@ -245,19 +245,3 @@ def fold(network: Network) -> Network:
         folded.parameters[f"W{i}"] = (p[f"W{i}"] * scale).astype(network.dtype)
         folded.parameters[f"b{i}"] = shift.astype(network.dtype)
     return folded
-
-
-def _buffers(shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> list[np.ndarray]:
-    """Arrays of these shapes from one allocation, each at the start of a cache line.
-
-    Of a large allocation NumPy asks the system to map it in large pages, which are
-    looked up faster.
-    """
-    line = 64 // dtype.itemsize
-    starts = np.cumsum([0, *(-(-math.prod(shape) // line) * line for shape in shapes)])
-    arena = np.empty(starts[-1] + line, dtype)
-    first = -arena.ctypes.data % 64 // dtype.itemsize
-    return [
-        arena[first + start : first + start + math.prod(shape)].reshape(shape)
-        for start, shape in zip(starts, shapes, strict=False)
-    ]

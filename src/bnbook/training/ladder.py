@@ -15,13 +15,13 @@ from bnbook.training.fast_batch_norm import fast_batch_norm, fast_batch_norm_bac
 EPS = 1e-5
 
 
-def readable(x, gamma, beta, dy, buffer):
+def readable(x, gamma, beta, dy, arrays):
     """The functions of `bnbook.foundations`: float64 inside, checks at every turn."""
     _, cache = batch_norm(x, gamma, beta, eps=EPS)
     return batch_norm_backward(dy, cache).dx
 
 
-def same_dtype(x, gamma, beta, dy, buffer):
+def same_dtype(x, gamma, beta, dy, arrays):
     """The same formulas in the dtype of x: half the bytes."""
     mean = x.mean(axis=0)
     centred = x - mean
@@ -32,7 +32,7 @@ def same_dtype(x, gamma, beta, dy, buffer):
     return gamma / std * (dy - dy.mean(axis=0) - z_hat * dgamma)
 
 
-def reductions(x, gamma, beta, dy, buffer):
+def reductions(x, gamma, beta, dy, arrays):
     """Sums by `einsum` and by products with ones: no array of squares or products."""
     rows = len(x)
     ones = np.full(rows, 1 / rows, x.dtype)
@@ -43,30 +43,32 @@ def reductions(x, gamma, beta, dy, buffer):
     return gamma / std * (dy - ones @ dy - centred * (dgamma / std))
 
 
-def buffers(x, gamma, beta, dy, buffer):
-    """Two numbers a feature, results written into an array that is there already.
-
-    The gradient takes the place of the output, which nobody needs any more.
-    """
+def buffers(x, gamma, beta, dy, arrays):
+    """Two numbers a feature, results written into two arrays that are there already."""
+    y, dx = arrays
     rows = len(x)
     ones = np.full(rows, 1 / rows, x.dtype)
     mean = ones @ x
     std = np.sqrt(np.einsum("md,md->d", x, x) / rows - mean**2 + EPS)
     scale = gamma / std
-    np.multiply(x, scale, out=buffer)
-    np.add(buffer, beta - scale * mean, out=buffer)
+    np.multiply(x, scale, out=y)
+    np.add(y, beta - scale * mean, out=y)
     dbeta = ones @ dy
     dgamma = (np.einsum("md,md->d", dy, x) / rows - mean * dbeta) / std
-    np.multiply(x, -dgamma / std, out=buffer)
-    np.add(buffer, mean * dgamma / std - dbeta, out=buffer)
-    np.add(buffer, dy, out=buffer)
-    return np.multiply(buffer, scale, out=buffer)
+    np.multiply(x, -dgamma / std, out=dx)
+    np.add(dx, mean * dgamma / std - dbeta, out=dx)
+    np.add(dx, dy, out=dx)
+    return np.multiply(dx, scale, out=dx)
 
 
-def blocks(x, gamma, beta, dy, buffer, threads=1):
-    """The fast functions: the same passes, a block of rows at a time."""
-    _, cache = fast_batch_norm(x, gamma, beta, eps=EPS, threads=threads, out=buffer)
-    return fast_batch_norm_backward(dy, cache, threads=threads, out=buffer).dx
+def blocks(x, gamma, beta, dy, arrays, threads=1):
+    """The fast functions: the same passes, a block of rows at a time.
+
+    With None for an array they allocate it, as PyTorch does.
+    """
+    y, dx = arrays
+    _, cache = fast_batch_norm(x, gamma, beta, eps=EPS, threads=threads, out=y)
+    return fast_batch_norm_backward(dy, cache, threads=threads, out=dx).dx
 
 
 STEPS: tuple[Callable, ...] = (readable, same_dtype, reductions, buffers, blocks)
