@@ -45,7 +45,7 @@ def _evidence(name: str, mine: Output, other: Output, wrong: list[int]) -> str:
     total = len(mine.values)
     if strange:
         kind = _kinds([mine.values[i] for i in strange])
-        advice = "look for 0/0 or a root of a negative number"
+        advice = _causes([mine.values[i] for i in strange])
         return f"{text}. {len(strange)} of {total} entries are {kind}: {advice}."
     worst = max(abs(mine.values[i] - other.values[i]) for i in wrong) / (
         scale(other) or 1.0
@@ -62,6 +62,16 @@ def _kinds(values: list[float]) -> str:
     nan = any(math.isnan(v) for v in values)
     infinite = any(math.isinf(v) for v in values)
     return "NaN or infinite" if nan and infinite else "NaN" if nan else "infinite"
+
+
+def _causes(values: list[float]) -> str:
+    nan = "0/0 or a root of a negative number"
+    infinite = "an overflow, a logarithm of 0 or a division by 0"
+    if not any(math.isinf(v) for v in values):
+        return f"look for {nan}"
+    if not any(math.isnan(v) for v in values):
+        return f"look for {infinite}"
+    return f"look for {infinite}; for the NaN also for {nan}"
 
 
 def _numbers(*values: float) -> list[str]:

@@ -306,6 +306,8 @@ def _unusable(
             advice = (
                 f"keep {other.dtype} throughout"
                 if mine.dtype.startswith("float")
+                else f"are these indices? Return {other.dtype} numbers"
+                if mine.dtype.startswith("int")
                 else "return real numbers"
             )
             return f"`{name}` has dtype {mine.dtype}, expected {other.dtype}: {advice}."

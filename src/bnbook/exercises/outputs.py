@@ -90,7 +90,8 @@ def _output(value: Any, name: str, expected: str, rtol: float) -> Output | Wrong
         flat = tuple(float(v) for v in value.ravel().tolist()) if real else None
         return Output(value.shape, str(value.dtype), flat, rtol)
     if type(value) in _NUMBERS:
-        dtype = "float64" if type(value) in (float, int) else str(value.dtype)
+        whole = type(value) in (int, np.int32, np.int64)
+        dtype = "float64" if whole or type(value) is float else str(value.dtype)
         return Output((), dtype, (float(value),), rtol)
     return WrongType(
         f"Your function returned {_kind(value)} where {expected} was expected.{_advice(value, name)}"

@@ -197,7 +197,10 @@ def _broken(exercise: PropertyExercise, verdicts: list[Verdict], seconds: float)
     """Why the test cannot be judged: it crashes or does not finish. Empty if it can."""
     for variant, verdict in zip(_candidates(exercise), verdicts, strict=False):
         if verdict.kind == "timed out":
-            return f"Your test {TimedOut(seconds)}"
+            return (
+                f"Your test {TimedOut(seconds)} That is the time for all implementations together; if each "
+                "call is slow, try smaller arrays first: a handful of examples and features suffices."
+            )
         if verdict.kind != "raises":
             continue
         if variant in exercise.mutants:

@@ -60,6 +60,18 @@ def factor_lost(dy, y, gamma, beta, std):
     return backward_from_output(dy, y, gamma, beta, std) / gamma
 
 
+def sums_for_means(dy, y, gamma, beta, std):
+    """You subtract sums over the batch where means belong. Divide both by M: mean(dy) and mean(dy ẑ)."""
+    z_hat = (y - beta) / gamma
+    return gamma / std * (dy - dy.sum(axis=0) - z_hat * (dy * z_hat).sum(axis=0))
+
+
+def mean_term_only(dy, y, gamma, beta, std):
+    """You subtract the mean of dy and leave out ẑ · mean(dy ẑ), the part that comes through the standard
+    deviation."""
+    return gamma / std * (dy - dy.mean(axis=0))
+
+
 def in_units_of_y(dy, y, gamma, beta, std):
     """The same without a separate ẑ."""
     centred = y - beta
@@ -104,6 +116,8 @@ EXERCISE = FunctionExercise(
         standardized_anew,
         shift_after_scale,
         factor_lost,
+        sums_for_means,
+        mean_term_only,
     ),
     alternatives=(in_units_of_y, example_by_example),
     hints=(

@@ -50,6 +50,16 @@ def one_after_the_other(flops, moved, peak, bandwidth):
     return flops / (flops / peak + 4 * moved / bandwidth)
 
 
+def the_time(flops, moved, peak, bandwidth):
+    """You return the shortest time, in seconds. The exercise asks for the rate: flops divided by that time."""
+    return np.maximum(flops / peak, 4 * moved / bandwidth)
+
+
+def eight_bytes(flops, moved, peak, bandwidth):
+    """You count eight bytes a number, as in float64. A float32 number has four."""
+    return attainable_rate(flops, 2 * moved, peak, bandwidth)
+
+
 def by_times(flops, moved, peak, bandwidth):
     """The same from times."""
     return flops / np.maximum(flops / peak, 4 * moved / bandwidth)
@@ -75,6 +85,8 @@ EXERCISE = FunctionExercise(
         no_peak,
         inverse_intensity,
         one_after_the_other,
+        the_time,
+        eight_bytes,
     ),
     alternatives=(by_times, by_ridge),
     hints=(

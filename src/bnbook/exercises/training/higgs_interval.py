@@ -82,6 +82,27 @@ def other_way_round(bn, control, level):
     return -high, -low
 
 
+def welch(bn, control, level):
+    """You use Welch's interval, for independent samples. The two models share seeds: take the differences
+    first, and the interval of their mean."""
+    interval = stats.ttest_ind(bn, control, equal_var=False).confidence_interval(level)
+    return float(interval.low), float(interval.high)
+
+
+def mean_and_reach(bn, control, level):
+    """You return the mean and how far the interval reaches. Return its ends, mean − reach and mean +
+    reach."""
+    low, high = paired_interval(bn, control, level)
+    return (low + high) / 2, (high - low) / 2
+
+
+def one_standard_error(bn, control, level):
+    """You go one standard error to each side and ignore the level. Multiply the error by the quantile of
+    the t distribution."""
+    d = bn - control
+    return _around(d.mean(), d.std(ddof=1) / np.sqrt(len(d)))
+
+
 def by_scipy(bn, control, level):
     """The same, by SciPy's paired test."""
     interval = stats.ttest_rel(bn, control).confidence_interval(level)
@@ -116,6 +137,9 @@ EXERCISE = FunctionExercise(
         one_sided,
         degrees_of_freedom,
         other_way_round,
+        welch,
+        mean_and_reach,
+        one_standard_error,
     ),
     alternatives=(by_scipy, by_sums),
     hints=(

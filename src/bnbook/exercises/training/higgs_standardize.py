@@ -63,6 +63,21 @@ def divided_by_zero(train, validation, test):
         return (train - mean) / std, (validation - mean) / std, (test - mean) / std
 
 
+def epsilon_under_the_root(train, validation, test):
+    """You add an ε to the variance, as batch normalization does. The variance is then below 1, and a feature
+    that is constant in training is blown up by 1/√ε elsewhere: divide by the deviation itself, and by 1
+    where the feature is constant."""
+    mean, std = train.mean(axis=0), np.sqrt(train.var(axis=0) + 1e-5)
+    return (train - mean) / std, (validation - mean) / std, (test - mean) / std
+
+
+def epsilon_beside_the_root(train, validation, test):
+    """You add a small number to the deviation. A feature that is constant in training is divided by that
+    number, and so blown up wherever it varies: divide by 1 there, and elsewhere by the deviation itself."""
+    mean, std = train.mean(axis=0), train.std(axis=0) + 1e-8
+    return (train - mean) / std, (validation - mean) / std, (test - mean) / std
+
+
 def only_moved(train, validation, test):
     """You subtract the mean and leave the scale. Divide by the standard deviation."""
     mean = train.mean(axis=0)
@@ -126,6 +141,8 @@ EXERCISE = FunctionExercise(
         unbiased,
         one_for_all_features,
         divided_by_zero,
+        epsilon_under_the_root,
+        epsilon_beside_the_root,
         only_moved,
         variance_for_deviation,
         constant_dropped_to_zero,

@@ -33,6 +33,25 @@ def through_the_probability(z, t):
     return loss.mean(), (p - t) / len(z)
 
 
+def _clipped(z):
+    with np.errstate(over="ignore"):
+        return np.clip(1 / (1 + np.exp(-z)), 1e-12, 1 - 1e-12)
+
+
+def clipped(z, t):
+    """You keep the probability away from 0 and 1. The loss of an example then stops growing, at 27.6 for
+    1e-12, where it should be |z|: write it in terms of the logit, and no clipping is needed."""
+    p = _clipped(z)
+    loss = -t * np.log(p) - (1 - t) * np.log(1 - p)
+    return loss.mean(), (p - t) / len(z)
+
+
+def clipped_in_the_loss(z, t):
+    """Your gradient is right, and your loss clips the probability, so that it stops growing, at 27.6 for
+    1e-12, where it should be |z|. Write it in terms of the logit: log(1 + exp(z)) − t z."""
+    return clipped(z, t)[0], logistic(z, t)[1]
+
+
 def summed(z, t):
     """You return the sum over the batch. The loss is the mean, so both loss and gradient carry a
     1/M."""
@@ -91,6 +110,8 @@ EXERCISE = FunctionExercise(
     "the digits of a small loss.",
     mistakes=variants(
         through_the_probability,
+        clipped,
+        clipped_in_the_loss,
         summed,
         gradient_not_averaged,
         ascending,
@@ -124,6 +145,12 @@ EXERCISE = FunctionExercise(
             "one example",
             (np.array([-1.5]), np.array([1.0])),
             "the batch has one example.",
+            1,
+        ),
+        Case(
+            "one example, right and sure",
+            (np.array([30.0]), np.array([1.0])),
+            "the loss is tiny, and not 0.",
             1,
         ),
     ),

@@ -34,6 +34,26 @@ def not_shifted(z, t):
     return loss.mean(), (p - t) / len(z)
 
 
+def one_maximum_for_all(z, t):
+    """You subtract the largest logit of the whole batch. An example whose logits all lie far below it gets
+    exp = 0 everywhere, and the logarithm of 0: subtract the largest logit of each example, axis=1."""
+    shifted = z - z.max()
+    with np.errstate(all="ignore"):
+        total = np.exp(shifted).sum(axis=1, keepdims=True)
+        loss = np.log(total[:, 0]) - (t * shifted).sum(axis=1)
+        return loss.mean(), (np.exp(shifted) / total - t) / len(z)
+
+
+def one_maximum_then_probabilities(z, t):
+    """You subtract the largest logit of the whole batch, so that the probabilities of an example far below
+    it are 0/0. Subtract the largest logit of each example, axis=1, and take the logarithm of the sum, not
+    of the probability, which may round to 0."""
+    with np.errstate(all="ignore"):
+        e = np.exp(z - z.max())
+        p = e / e.sum(axis=1, keepdims=True)
+        return -(t * np.log(p)).sum(axis=1).mean(), (p - t) / len(z)
+
+
 def over_the_batch(z, t):
     """You normalize over the batch, along axis 0. The probabilities of one example must add up to
     1: sum over the classes, axis=1."""
@@ -106,6 +126,8 @@ EXERCISE = FunctionExercise(
     "The gradient is probability minus label, as for two classes.",
     mistakes=variants(
         not_shifted,
+        one_maximum_for_all,
+        one_maximum_then_probabilities,
         over_the_batch,
         summed,
         gradient_not_averaged,

@@ -66,6 +66,21 @@ def rate_inside(w, v, g, learning_rate, momentum, l2):
     return w - v, v
 
 
+def opposite_velocity(w, v, g, learning_rate, momentum, l2):
+    """Your velocity is minus the one of the exercise: it subtracts the gradient, and the step adds it. That
+    would be the same descent if the v you are given had that sign, too. In PyTorch's form v points along
+    the gradient: it is added to the velocity, and the step is subtracted."""
+    v = momentum * v - (g + l2 * w)
+    return w + learning_rate * v, v
+
+
+def keras_form(w, v, g, learning_rate, momentum, l2):
+    """You use Keras' form, v ← momentum · v − learning_rate · gradient and w ← w + v. There v is the step
+    itself; the v you are given is PyTorch's, a sum of gradients, which learning_rate multiplies later."""
+    v = momentum * v - learning_rate * (g + l2 * w)
+    return w + v, v
+
+
 def old_velocity(w, v, g, learning_rate, momentum, l2):
     """You step with the velocity from before. Update the velocity first, then step with the new
     one."""
@@ -118,6 +133,8 @@ EXERCISE = FunctionExercise(
         penalty_forgotten,
         penalty_decoupled,
         rate_inside,
+        opposite_velocity,
+        keras_form,
         old_velocity,
         looking_ahead,
         ascending,

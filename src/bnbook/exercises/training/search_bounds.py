@@ -79,6 +79,12 @@ def cut_off(rates, factor):
     return min(lower, 0.0), min(upper, 0.0)
 
 
+def bounds_as_rates(rates, factor):
+    """You return learning rates, 10 to the power of the bounds. The bounds are those of log10 of the rate."""
+    lower, upper = new_bounds(rates, factor)
+    return 10**lower, 10**upper
+
+
 def by_statistics(rates, factor):
     """The same, from the standard library."""
     import math
@@ -108,6 +114,7 @@ EXERCISE = FunctionExercise(
         extremes,
         factor_forgotten,
         cut_off,
+        bounds_as_rates,
     ),
     alternatives=(by_statistics,),
     hints=(

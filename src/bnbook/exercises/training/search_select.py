@@ -16,7 +16,6 @@ def top_three(log_rates: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
     Returns:
         log_rate, (3,), the best model first; of equal models the one trained first.
     """
-    accuracies = np.where(np.isnan(accuracies), -np.inf, accuracies)
     return log_rates[np.argsort(-accuracies, kind="stable")[:3]]
 
 
@@ -67,6 +66,28 @@ def the_accuracies(log_rates, accuracies):
     return np.sort(accuracies)[::-1][:3]
 
 
+def the_indices(log_rates, accuracies):
+    """You return whole numbers. Are these indices? Apply them to the rates: `log_rates[indices]`."""
+    return np.argsort(-accuracies, kind="stable")[:3]
+
+
+def the_rates(log_rates, accuracies):
+    """You return the learning rates, 10 to the power of what is asked. Return their log10."""
+    return 10 ** top_three(log_rates, accuracies)
+
+
+def unstable(log_rates, accuracies):
+    """You sort with NumPy's default, which may exchange equals; with few models it happens not to. Models of
+    equal accuracy keep the order of training with kind="stable" only."""
+    return log_rates[np.argsort(-accuracies)[:3]]
+
+
+def by_lowest(log_rates, accuracies):
+    """The same, with −∞ for the models that diverged."""
+    accuracies = np.where(np.isnan(accuracies), -np.inf, accuracies)
+    return log_rates[np.argsort(-accuracies, kind="stable")[:3]]
+
+
 def one_by_one(log_rates, accuracies):
     """The same, by taking the best three times."""
     left = {i for i, accuracy in enumerate(accuracies) if accuracy == accuracy}
@@ -78,14 +99,20 @@ def one_by_one(log_rates, accuracies):
     return np.array(chosen)
 
 
+_rng = np.random.default_rng(403)
+_many = _rng.choice([0.6, 0.65, 0.7], 40)
+_many[[1, 4, 20]] = (
+    np.nan
+)  # 40 is too many for the short sorts that are stable by chance
+
 EXERCISE = FunctionExercise(
     id="search-select",
     chapter="training/search",
     title="The best of those that survived",
     level="core",
     reference=top_three,
-    why="NaN compares as false with everything and sorts to the end. Replace it by −∞ before sorting, "
-    "and sort by the negative so that a stable sort keeps the first of equals.",
+    why="NumPy sorts NaN to the end. Sort by minus the accuracy, stably: NaN then comes last by itself, and "
+    "the first of equals stays first.",
     mistakes=variants(
         nan_wins,
         nan_wins_from_the_end,
@@ -95,12 +122,16 @@ EXERCISE = FunctionExercise(
         in_order_of_training,
         largest_rates,
         the_accuracies,
+        the_indices,
+        the_rates,
+        unstable,
     ),
-    alternatives=(one_by_one,),
+    alternatives=(by_lowest, one_by_one),
     hints=(
         "`np.argsort` gives an order that you can apply to another array. Try it on an array that "
         "contains NaN.",
-        'Replace NaN by −∞, then use `np.argsort(-accuracies, kind="stable")`.',
+        "Sort by minus the accuracy, stably: NaN then comes last by itself. That is "
+        '`np.argsort(-accuracies, kind="stable")`.',
     ),
     cases=(
         Case(
@@ -125,6 +156,11 @@ EXERCISE = FunctionExercise(
                 np.array([-2.5, -1.25, -5.0, -0.1]),
                 np.array([0.58, 0.63, 0.51, 0.69]),
             ),
+        ),
+        Case(
+            "40 models, with many equals",
+            (_rng.uniform(-5.0, 1.0, 40), _many),
+            "there are many models, and many have the same accuracy.",
         ),
     ),
     returns=("log_rate",),
