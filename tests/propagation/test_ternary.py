@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import sympy as sp
 import torch
@@ -44,6 +45,7 @@ from bnbook.propagation.ternary_training import (
     RATE_SWEEP,
     TREATMENTS,
     TernaryNetwork,
+    choose_rate,
     train_ternary,
 )
 from bnbook.propagation.variance import (
@@ -562,6 +564,26 @@ class TestTraining:
         for rate in (0.0, -1.0, math.inf, math.nan):
             with pytest.raises(ValueError, match="rate must be positive"):
                 train_ternary("norm", rate, 0)
+
+    def test_choice_of_the_rate(self):
+        rows = [
+            ("norm", 0.1, 1, 0.8, 0.7),
+            ("norm", 0.1, 0, 0.9, 0.6),
+            ("norm", 0.01, 0, 0.81, 0.9),
+            ("norm", 0.01, 1, 0.81, 0.9),
+            ("norm", 1.0, 0, 1.0, 1.0),
+            ("norm", 1.0, 1, math.nan, math.nan),  # diverged
+            ("scale", 10.0, 0, 1.0, 1.0),
+        ]
+        columns = ["treatment", "rate", "seed", "validation", "test"]
+        results = pd.DataFrame(rows, columns=columns)
+        chosen = choose_rate(results, "norm")
+        assert chosen.rate == 0.1 and chosen.good == (0.01, 0.1)
+        assert chosen.runs.test.tolist() == [0.6, 0.7]  # by seed
+        assert choose_rate(results, "norm", room=0.01).good == (0.1, 0.1)
+        assert choose_rate(results, "norm", room=0.5).good == (0.01, 1.0)
+        with pytest.raises(ValueError, match="no run of 'both'"):
+            choose_rate(results, "both")
 
     def test_settings(self):
         assert len(RATE_SWEEP.settings) == 4 * 21 * 3

@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
@@ -138,6 +140,42 @@ def _accuracy(network: nn.Module, part) -> float:
     scores = network(torch.tensor(part.x))
     network.train()
     return float((scores.argmax(1) == torch.tensor(part.t)).double().mean())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The learning rate of a treatment with the best validation accuracy.
+
+    Attributes:
+        rate: the mean over the seeds is highest there.
+        runs: the rows of the results at that rate, in the order of their seeds.
+        good: the smallest and the largest rate within `room` of that mean.
+    """
+
+    rate: float
+    runs: pd.DataFrame
+    good: tuple[float, float]
+
+
+def choose_rate(results: pd.DataFrame, treatment: str, *, room: float = 0.05) -> Choice:
+    """Choose by validation accuracy; a diverged run counts as accuracy 0.
+
+    Args:
+        results: as `RATE_SWEEP.load()` returns them.
+        treatment: a name in `TREATMENTS`.
+        room: how far below the best a good rate may be.
+
+    Raises:
+        ValueError: the results hold no run of this treatment.
+    """
+    runs = results[results.treatment == treatment]
+    if runs.empty:
+        raise ValueError(f"no run of {treatment!r}; use one of {', '.join(TREATMENTS)}")
+    runs = runs.fillna({"validation": 0.0, "test": 0.0})
+    means = runs.groupby("rate").validation.mean()
+    good = means[means >= means.max() - room].index
+    best = runs[runs.rate == means.idxmax()].sort_values("seed")
+    return Choice(float(means.idxmax()), best, (float(good.min()), float(good.max())))
 
 
 RATE_SWEEP = Experiment(
