@@ -1,0 +1,1 @@
+"""Optimization: why larger learning rates work with batch normalization."""
