@@ -22,6 +22,7 @@ PARTS = (
     "foundations",
     "training",
     "propagation",
+    "optimization",
 )  # each is a module bnbook.exercises.<part> with a tuple EXERCISES
 SECONDS = 5.0  # a correct answer takes a small fraction of a second; importing torch inside one takes some
 
