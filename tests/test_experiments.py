@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnbook import experiments
+from bnbook.data.images import FOLDER
 from bnbook.experiments import Diverged, Experiment, deviation, main
 
 SETTINGS = [{"model": m, "rate": r, "seed": s} for m in ("bn", "none") for r in (0.1, 3.0) for s in (0, 1)]
@@ -210,6 +211,52 @@ class TestReplay:
         for other in (stored[:1], stored.rename(columns={"a": "b"})):
             with pytest.raises(ValueError, match="compare the same setting"):
                 deviation(other, stored)
+
+
+class TestData:
+    """`--data mnist` runs the experiments whose settings name a dataset on another one."""
+
+    def two(self, tmp_path, run=lambda data, seed: {"loss": float(len(data))}):
+        on = [{"data": "digits", "seed": 0}, {"data": "digits", "seed": 1}]
+        return [
+            Experiment("training", "pictures", run, on, folder=tmp_path),
+            Experiment("training", "other", lambda seed: {"loss": 1.0}, [{"seed": 0}], folder=tmp_path),
+        ]
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        monkeypatch.delenv(FOLDER, raising=False)
+        found = []
+        monkeypatch.setattr(
+            "bnbook.experiments.images", lambda name: found.append((name, os.environ.get(FOLDER)))
+        )
+        yield found
+        os.environ.pop(FOLDER, None)
+
+    def test_runs_on_the_other_dataset_into_a_file_of_its_own(self, tmp_path, asked):
+        both = self.two(tmp_path)
+        assert main(both, ["--data", "mnist", "--folder", "pictures of mine"]) == 0
+        assert asked == [("mnist", "pictures of mine")]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["pictures_mnist.csv"]
+        table = both[0].on("mnist").load()
+        assert (table.data == "mnist").all() and (table.loss == 5.0).all() and len(table) == 2
+        assert len(both[0].missing()) == 2  # the digits are another experiment
+
+    def test_what_has_one_dataset_is_refused_by_name(self, tmp_path, asked, capsys):
+        with pytest.raises(SystemExit):
+            main(self.two(tmp_path), ["--data", "mnist", "--only", "other"])
+        assert "other has no setting `data`" in capsys.readouterr().err
+
+    def test_missing_files_are_named_before_the_first_run(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.delenv(FOLDER, raising=False)
+        with pytest.raises(SystemExit):
+            main(self.two(tmp_path), ["--data", "mnist"])
+        assert "--folder" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
+    def test_the_list_needs_no_files(self, tmp_path, asked, capsys):
+        assert main(self.two(tmp_path), ["--data", "mnist", "--list"]) == 0
+        assert asked == [] and "pictures_mnist: 0 of 2" in capsys.readouterr().out
 
 
 class TestBadInput:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from io import StringIO
 from numbers import Integral, Real
@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+
+from bnbook.data.images import FOLDER, NAMES, images
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 FINISHED = "finished"
@@ -103,6 +105,21 @@ class Experiment:
         """The file of the results."""
         folder = self.folder or BOOK / self.part / "results"
         return folder / f"{self.name}.csv"
+
+    def on(self, data: str) -> "Experiment":
+        """The same runs on another dataset, with a file of results of their own.
+
+        Args:
+            data: what the setting `data` of every run becomes, a name in
+                `bnbook.data.images.NAMES`; it is added to the name of the file.
+
+        Raises:
+            ValueError: the settings name no dataset.
+        """
+        if "data" not in self.names:
+            raise ValueError(f"{self.name} has no setting `data`; it has one dataset")
+        settings = [{**setting, "data": data} for setting in self.settings]
+        return replace(self, name=f"{self.name}_{data}", settings=settings)
 
     def missing(self) -> list[Row]:
         """The settings that the file has no result of."""
@@ -300,8 +317,19 @@ def main(
     parser.add_argument(
         "--fresh", action="store_true", help="forget the finished runs of these first"
     )
+    parser.add_argument(
+        "--data",
+        choices=[name for name in NAMES if name != "digits"],
+        help="run what runs on images on this dataset; results in NAME_DATA.csv",
+    )
+    parser.add_argument("--folder", help="where the files of --data are")
     options = parser.parse_args(arguments)
     chosen = [e for e in experiments if not options.only or e.name in options.only]
+    if options.data:
+        try:
+            chosen = _on(chosen, options)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
     failed = 0
     try:
         for experiment in chosen:
@@ -318,6 +346,17 @@ def main(
         print("interrupted; the finished runs are kept, and the next start goes on")
         return 130
     return 1 if failed else 0
+
+
+def _on(
+    experiments: Sequence[Experiment], options: argparse.Namespace
+) -> list[Experiment]:
+    if options.folder:
+        os.environ[FOLDER] = options.folder
+    if not options.list:
+        images(options.data)  # damaged files are named before the first run
+    named = options.only or [e.name for e in experiments if "data" in e.names]
+    return [e.on(options.data) for e in experiments if e.name in named]
 
 
 def _run(experiment: Experiment, todo: Sequence[Row]) -> int:
