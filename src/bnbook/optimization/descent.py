@@ -27,10 +27,12 @@ def descend(
     rate: float,
     steps: int,
     batch: int | None = None,
+    shuffle: bool = True,
     seed: int = 0,
     momentum: float = 0.0,
     decay: float = 0.0,
     parameters: list[dict] | None = None,
+    schedule: Callable[[int], float] | None = None,
     watch: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Train a classifier in place, in training mode.
@@ -43,11 +45,14 @@ def descend(
         steps: number of updates.
         batch: examples in a batch, from a new order in each epoch, the last one left out
             where it is smaller; None for all examples in every step.
+        shuffle: whether each epoch has a new order; if not, all have that of the first,
+            and the batches are always the same.
         seed: of the order.
         momentum: of `torch.optim.SGD`.
         decay: weight decay λ, which adds λ w to the gradient.
         parameters: groups for `torch.optim.SGD` in place of all parameters, where they
             differ in rate or decay.
+        schedule: factor of the rate of every group, as a function of the step.
         watch: called as watch(step, loss) after the gradients of a step are taken and
             before it is made; step counts from 0.
 
@@ -73,8 +78,12 @@ def descend(
         momentum=momentum,
         weight_decay=decay,
     )
-    rows, losses = _rows(len(x), batch, seed), []
+    rates = [group["lr"] for group in optimizer.param_groups]
+    rows, losses = _rows(len(x), batch, seed, shuffle), []
     for step in range(steps):
+        if schedule is not None:
+            for group, full in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = full * schedule(step)
         chosen = next(rows)
         loss = functional.cross_entropy(network(x[chosen]), t[chosen])
         if not torch.isfinite(loss):
@@ -88,15 +97,17 @@ def descend(
     return losses
 
 
-def _rows(count: int, batch: int | None, seed: int):
+def _rows(count: int, batch: int | None, seed: int, shuffle: bool):
     if batch is None:
         while True:
             yield slice(None)
     rng = np.random.default_rng(seed)
+    order = torch.from_numpy(rng.permutation(count))
     while True:
-        order = torch.from_numpy(rng.permutation(count))
         for start in range(0, count - batch + 1, batch):
             yield order[start : start + batch]
+        if shuffle:
+            order = torch.from_numpy(rng.permutation(count))
 
 
 @torch.no_grad()
