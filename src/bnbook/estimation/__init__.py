@@ -1,0 +1,1 @@
+"""Estimation: what a minibatch estimates, and what one example can do."""

@@ -1,0 +1,3 @@
+"""The long experiments of this part: `make experiments`."""
+
+EXPERIMENTS = ()

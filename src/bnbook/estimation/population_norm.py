@@ -1,0 +1,302 @@
+"""Normalization by running statistics in training too, with estimated gradients.
+
+The forward pass of training is that of inference. What a minibatch is needed for is the
+gradient that reaches the parameters through the statistics, and each estimator of it
+lets other examples speak: all of the batch, one alone, or none.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from bnbook.estimation.rotation import make_rotation, rotate
+from bnbook.estimation.scale_grad import scale_grad
+from bnbook.foundations.folding import TRANSPOSED, fold_batch_norm
+
+INTERACTIONS = ("example", "batch")
+
+
+class PopulationNorm(nn.Module):
+    """y = R (γ (x − μ̄)/√(ν̄ + ε)) + β, with running statistics μ̄ and ν̄ in either mode.
+
+    In training the value is the same, and the gradient passes through μ and ν, the mean
+    of x and the second moment of x − μ̄: those of the example itself (`interaction`
+    "example", the source's μ†, ν†) or of the whole batch ("batch", μ‡, ν‡). It is scaled
+    by r_m through the mean and by r_v min(ν̄/ν, f_max) through the second moment.
+
+    After a forward pass in training mode the running statistics are updated, by the same
+    rule as in `nn.BatchNorm2d`; inside `deferred(model)` that waits until the end, so
+    that the microbatches of one step see the same statistics.
+
+    Args:
+        num_features: C, the channels of x.
+        eps: ε > 0.
+        momentum: weight of the new batch in the running statistics, or None for the
+            average of all batches so far.
+        affine: whether there are γ and β.
+        track_running_stats: must be True; the layer is made of them.
+        interaction: "example" or "batch".
+        r_m: shrinkage of the gradient through the mean, 0 to 1.
+        r_v: of that through the second moment; with r_m = r_v = 0 the statistics are
+            frozen, constants of the gradient.
+        f_max: cap ≥ 1 of the factor ν̄/ν, or None for no factor at all.
+        u_max: bound ≥ 1 on the root of the second moment of an example after
+            normalization, which scales the example down in training; None for no bound.
+        rotation: None, "hadamard", "random", or an orthogonal matrix (C, C).
+        seed: of a random rotation.
+
+    Shapes:
+        (M, C) or (M, C, …); statistics are those of a channel, over the positions.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Source: Anonymous (2022), §3.1, and §2.2 for the rotation.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device=None,
+        dtype=None,
+        *,
+        interaction: str = "example",
+        r_m: float = 1.0,
+        r_v: float = 1.0,
+        f_max: float | None = 2.0,
+        u_max: float | None = 5.0,
+        rotation: str | torch.Tensor | None = None,
+        seed: int = 0,
+    ):
+        """Start with μ̄ = 0, ν̄ = 1, γ = 1 and β = 0."""
+        super().__init__()
+        if not isinstance(num_features, int) or num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {num_features!r}")
+        if not 0 < eps < math.inf:
+            raise ValueError(f"eps must be positive and finite, got {eps}")
+        if momentum is not None and not 0 < momentum <= 1:
+            raise ValueError(
+                f"momentum must lie between 0 and 1 or be None, got {momentum}; it is the "
+                "weight of the new batch"
+            )
+        if not track_running_stats:
+            raise ValueError(
+                "this layer normalizes by its running statistics; use "
+                "track_running_stats=True"
+            )
+        if interaction not in INTERACTIONS:
+            raise ValueError(
+                f"interaction must be one of {INTERACTIONS}, got {interaction!r}"
+            )
+        for name, r in (("r_m", r_m), ("r_v", r_v)):
+            if not 0 <= r <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {r}")
+        for name, bound in (("f_max", f_max), ("u_max", u_max)):
+            if bound is not None and not bound >= 1:
+                raise ValueError(f"{name} must be at least 1 or None, got {bound}")
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.interaction = affine, interaction
+        self.r_m, self.r_v, self.f_max, self.u_max = r_m, r_v, f_max, u_max
+        self.deferring = False
+        self._waiting: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        place = {"device": device, "dtype": dtype}
+        self.weight = (
+            nn.Parameter(torch.ones(num_features, **place)) if affine else None
+        )
+        self.bias = nn.Parameter(torch.zeros(num_features, **place)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(num_features, **place))
+        self.register_buffer("running_var", torch.ones(num_features, **place))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, device=device))
+        matrix = make_rotation(rotation, num_features, seed=seed)
+        kept = None if matrix is None else matrix.to(self.running_mean)
+        self.register_buffer("rotation", kept)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalize x."""
+        self.check(x)
+        if not self.training:
+            mean, square = self.running_mean, self.running_var
+            return self.output(self.center(x, mean), square)
+        mean_b = positions_mean(x)
+        own = self.interaction == "example"
+        mean = self.through_mean(mean_b if own else mean_b.mean(0))
+        p = self.center(x, mean)
+        square_b = positions_mean(p**2)
+        square = self.through_square(square_b if own else square_b.mean(0))
+        y = self.output(p, square, bound=self.bound(square_b))
+        self.observe(mean_b, square_b)  # last: all above is by the old statistics
+        return y
+
+    def through_mean(self, mean: torch.Tensor) -> torch.Tensor:
+        """ScaleGrad(μ̄, mean, r_m), the source's μ† or μ‡."""
+        return scale_grad(self.running_mean, mean, self.r_m)
+
+    def through_square(self, square: torch.Tensor) -> torch.Tensor:
+        """ScaleGrad(ν̄, square, r_v min(ν̄/square, f_max)), the source's ν† or ν‡."""
+        return scale_grad(self.running_var, square, self.r_v * self.factor(square))
+
+    def factor(self, square: torch.Tensor) -> torch.Tensor:
+        """min(ν̄/square, f_max), or 1 where f_max is None; no gradient goes through it."""
+        if self.f_max is None:
+            return torch.ones_like(square)
+        ratio = self.running_var / square.detach()
+        # 0/0: an example and a history without any variation, which nothing scales.
+        return torch.where(ratio.isnan(), 1.0, ratio).clamp(max=self.f_max)
+
+    def bound(self, square_b: torch.Tensor) -> torch.Tensor | None:
+        """min(1, u_max √(ν̄/ν_b)) for each example and channel, (M, C)."""
+        if self.u_max is None:
+            return None
+        ratio = (self.running_var + self.eps) / (square_b.detach() + self.eps)
+        return (self.u_max * ratio.sqrt()).clamp(max=1.0)
+
+    @staticmethod
+    def center(x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """X − mean, with mean (C,) or (M, C)."""
+        return x - spread(mean, x)
+
+    def output(
+        self,
+        p: torch.Tensor,
+        square: torch.Tensor,
+        *,
+        bound: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """R (γ p/√(square + ε)) + β, each example times its bound before."""
+        q = p / spread((square + self.eps).sqrt(), p)
+        if bound is not None:
+            q = q * spread(bound, p)
+        if self.weight is not None:
+            q = q * spread(self.weight, p)
+        if self.rotation is not None:
+            q = rotate(q, self.rotation)
+        return q if self.bias is None else q + spread(self.bias, p)
+
+    @torch.no_grad()
+    def observe(self, mean_b: torch.Tensor, square_b: torch.Tensor) -> None:
+        """Take the statistics of the examples, (M, C) each, into the running ones."""
+        self._waiting.append((len(mean_b), mean_b.mean(0), square_b.mean(0)))
+        if not self.deferring:
+            self.update()
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the running statistics towards what was observed since the last update."""
+        if not self._waiting:
+            return
+        counts, means, squares = zip(*self._waiting, strict=True)
+        self._waiting = []
+        share = torch.tensor(counts).to(means[0]) / sum(counts)
+        self.num_batches_tracked += 1
+        weight = self.momentum
+        if weight is None:
+            weight = 1 / self.num_batches_tracked.item()
+        for running, seen in ((self.running_mean, means), (self.running_var, squares)):
+            running.lerp_(share @ torch.stack(seen), weight)
+
+    def check(self, x: torch.Tensor) -> None:
+        """Refuse what is no batch of this number of channels.
+
+        Raises:
+            ValueError: x has another shape, or no example or position.
+        """
+        if x.ndim < 2 or x.shape[1] != self.num_features or x.numel() == 0:
+            raise ValueError(
+                f"x must have shape (M, {self.num_features}, …) with M at least 1, got "
+                f"{tuple(x.shape)}"
+            )
+
+    def fold(self, layer: nn.Module) -> nn.Module:
+        """The layer before, with this normalization and rotation merged into it.
+
+        Args:
+            layer: `nn.Linear`, `nn.Conv1d` to `3d`, or, without a rotation, a transposed
+                convolution.
+
+        Returns:
+            One layer that computes what both do in evaluation mode.
+
+        Raises:
+            TypeError, ValueError: as `fold_batch_norm`; or there is a rotation, and the
+                layer has groups, or is transposed.
+
+        Source: Anonymous (2022), Alg. 1, ConvLayer_Inference.
+        """
+        if self.rotation is not None and (
+            isinstance(layer, TRANSPOSED) or getattr(layer, "groups", 1) != 1
+        ):
+            raise ValueError(
+                "a rotation mixes all channels, so it folds into a linear layer or a "
+                "convolution without groups only; convert the model without a rotation"
+            )
+        folded = fold_batch_norm(layer, self._plain(layer))
+        with torch.no_grad():
+            if self.rotation is not None:
+                turn = self.rotation.double()
+                for part in (folded.weight, folded.bias):
+                    flat = part.double().flatten(1) if part.ndim > 1 else part.double()
+                    part.copy_((turn @ flat).reshape(part.shape))
+            if self.bias is not None:
+                folded.bias.add_(self.bias)
+        return folded
+
+    def _plain(self, layer: nn.Module) -> nn.Module:
+        """The batch normalization that does the same before the rotation and β."""
+        dimensions = "1d" if isinstance(layer, nn.Linear) else type(layer).__name__[-2:]
+        make = getattr(nn, f"BatchNorm{dimensions}", nn.BatchNorm1d)
+        norm = make(self.num_features, eps=self.eps, dtype=self.running_var.dtype)
+        with torch.no_grad():
+            norm.running_mean.copy_(self.running_mean)
+            norm.running_var.copy_(self.running_var)
+            if self.weight is not None:
+                norm.weight.copy_(self.weight)
+        return norm.train(self.training)
+
+    def extra_repr(self) -> str:
+        """The settings, as PyTorch prints a module."""
+        turned = "" if self.rotation is None else ", rotation"
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"interaction={self.interaction}, r_m={self.r_m}, r_v={self.r_v}, "
+            f"f_max={self.f_max}, u_max={self.u_max}{turned}"
+        )
+
+
+def positions_mean(x: torch.Tensor) -> torch.Tensor:
+    """Mean over the positions of each example and channel: (M, C, …) to (M, C)."""
+    return x.flatten(2).mean(2) if x.ndim > 2 else x
+
+
+def spread(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Values (C,) or (M, C), shaped to broadcast against x, (M, C, …)."""
+    values = values if values.ndim == 2 else values[None]
+    return values.reshape(*values.shape, *[1] * (x.ndim - 2))
+
+
+def population_norms(model: nn.Module) -> list[PopulationNorm]:
+    """All layers of this kind in a model, in the order of `model.modules()`."""
+    return [m for m in model.modules() if isinstance(m, PopulationNorm)]
+
+
+@contextlib.contextmanager
+def deferred(model: nn.Module) -> Iterator[None]:
+    """Let all microbatches in the block see the same running statistics, which are
+    updated once, with the statistics of all of them, at its end; not if it raises."""
+    norms = population_norms(model)
+    for norm in norms:
+        norm.deferring = True
+    try:
+        yield
+        for norm in norms:
+            norm.update()
+    finally:
+        for norm in norms:
+            norm.deferring = False
+            norm._waiting = []
