@@ -23,6 +23,7 @@ PARTS = (
     "training",
     "propagation",
     "optimization",
+    "estimation",
 )  # each is a module bnbook.exercises.<part> with a tuple EXERCISES
 SECONDS = 5.0  # a correct answer takes a small fraction of a second; importing torch inside one takes some
 
