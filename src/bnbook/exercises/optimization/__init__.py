@@ -11,6 +11,12 @@ from bnbook.exercises.optimization import (
     robustness_property,
     robustness_scale,
     robustness_unseen,
+    scale_invariance_bounce,
+    scale_invariance_property,
+    scale_invariance_schedule,
+    scale_invariance_settled,
+    scale_invariance_sphere,
+    scale_invariance_twin,
 )
 
 EXERCISES = (
@@ -19,6 +25,12 @@ EXERCISES = (
     least_squares_limits.EXERCISE,
     least_squares_step.EXERCISE,
     least_squares_property.EXERCISE,
+    scale_invariance_twin.EXERCISE,
+    scale_invariance_bounce.EXERCISE,
+    scale_invariance_sphere.EXERCISE,
+    scale_invariance_schedule.EXERCISE,
+    scale_invariance_settled.EXERCISE,
+    scale_invariance_property.EXERCISE,
     robustness_scale.EXERCISE,
     robustness_batches.EXERCISE,
     robustness_unseen.EXERCISE,
