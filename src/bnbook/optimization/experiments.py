@@ -2,6 +2,7 @@
 
 from bnbook.optimization import (
     divergence,
+    landscape_runs,
     lp_precision,
     lp_training,
     rate_sweep,
@@ -13,6 +14,7 @@ EXPERIMENTS = (
     *rate_sweep.EXPERIMENTS,
     *divergence.EXPERIMENTS,
     *scale_training.EXPERIMENTS,
+    *landscape_runs.EXPERIMENTS,
     *lp_training.EXPERIMENTS,
     *lp_precision.EXPERIMENTS,
     *robustness.EXPERIMENTS,
