@@ -26,6 +26,12 @@ from bnbook.propagation.activations import (
     quadrature_moments,
     x,
 )
+from bnbook.propagation.binary_theory import (
+    B,
+    lattice_slope,
+    normalized_slope,
+    sign_theory,
+)
 from bnbook.propagation.enumeration import enumerate_signs
 from bnbook.propagation.finite_size import EXPERIMENTS, finite_factor
 from bnbook.propagation.gradient_share import Classifier, gradient_shares, train
@@ -33,6 +39,8 @@ from bnbook.propagation.norm_factor import (
     norm_factor,
     norm_factor_samples,
     printed_factor,
+    slope_factor,
+    standardized_expectation,
 )
 from bnbook.propagation.variance import (
     Variances,
@@ -50,6 +58,12 @@ from bnbook.propagation.weights import RULES
 NORMAL = weight_law("normal")
 SMOOTH = ("linear", "ReLU", "tanh", "hard-tanh")  # f' is the derivative of f
 names = st.sampled_from(sorted(ACTIVATIONS))
+
+
+def alive(widths):
+    """P(no layer before l is off as a whole) for ReLU, l = 1 … L; s^L has no ReLU."""
+    hidden = [1 - 2.0**-width for width in widths[1:-2]]
+    return np.append(np.cumprod([1.0, *hidden]), 1.0)
 
 
 def z_scores(samples, expected):
@@ -286,12 +300,67 @@ class TestSimulation:
     @pytest.mark.parametrize("name", ["linear", "ReLU"])
     @pytest.mark.parametrize("kind", ["normal", "uniform", "signs"])
     def test_theory_at_small_unequal_widths(self, name, kind):
-        # Exact at any width for symmetric weights; a tie at 0 would spoil signs under ReLU.
+        # No ties: the inputs are continuous, so s = 0 only where a whole layer is off.
         widths, law = (9, 16, 4, 11, 7), weight_law(kind, "He")
-        run = simulate(widths, ACTIVATIONS[name], law, batch=4, networks=1500, seed=5)
+        run = simulate(widths, ACTIVATIONS[name], law, batch=4, networks=3000, seed=5)
         expected = theory(widths, ACTIVATIONS[name], law)
+        backward = expected.backward * (alive(widths) if name == "ReLU" else 1)
         assert abs(z_scores(run.forward, expected.forward)).max() < 4
-        assert abs(z_scores(run.backward, expected.backward)).max() < 4
+        assert abs(z_scores(run.backward, backward)).max() < 4
+
+    @pytest.mark.parametrize("widths", [(4, 1, 1, 4, 4), (4, 2, 2, 4, 4)])
+    def test_a_layer_that_is_off(self, widths):
+        law = weight_law("normal", "He")
+        run = simulate(widths, ACTIVATIONS["ReLU"], law, batch=4, networks=3000, seed=3)
+        expected = theory(widths, ACTIVATIONS["ReLU"], law)
+        assert abs(z_scores(run.forward, expected.forward)).max() < 4
+        exact = expected.backward * alive(widths)
+        assert abs(z_scores(run.backward, exact)).max() < 4
+        assert abs(z_scores(run.backward, expected.backward)).max() > 20
+
+    @pytest.mark.parametrize("width", [160, 161])
+    def test_a_window_narrower_than_the_lattice(self, width):
+        """±1 weights under sign and hard-tanh: twice the Gaussian at odd widths."""
+        widths, law = [width] * 8, weight_law("signs", "1")
+        activation = ACTIVATIONS["sign, hard-tanh"]
+        found = layer_factor(
+            widths, activation, law, batch=32, networks=16, skip=2, seed=8
+        )
+        exact = width * float(lattice_slope("hardtanh", width))
+        assert abs(found.measured - exact) < 4 * found.error
+        assert exact / found.theory == pytest.approx(1 + width % 2, rel=0.01)
+        of_signs = sign_theory(widths, "hardtanh", norm=False)
+        assert of_signs[2] / of_signs[3] == pytest.approx(exact)
+
+    @pytest.mark.parametrize("name", ["sign, identity", "sign, hard-tanh"])
+    @pytest.mark.parametrize("widths", [(2, 3, 1, 2), (3, 2, 2, 1), (1, 2, 3, 2)])
+    def test_every_case_of_a_sign_network(self, name, widths):
+        stand_in = {"sign, identity": "identity", "sign, hard-tanh": "hardtanh"}[name]
+        forward, backward = enumerate_signs(widths, ACTIVATIONS[name])
+        assert list(forward) == list(widths[:-1])
+        expected = [Fraction(1)]
+        for layer in (2, 1):
+            passed = lattice_slope(stand_in, widths[layer - 1])
+            expected.insert(0, passed * widths[layer + 1] * expected[0])
+        assert list(backward) == expected
+
+    def test_every_case_by_simulation(self):
+        """The same network, drawn: E over signs is what the enumeration says."""
+        widths, law = (2, 3, 2, 1), weight_law("signs", "1")
+        _, backward = enumerate_signs(widths, ACTIVATIONS["ReLU"])
+        rng, total = np.random.default_rng(3), []
+        for _ in range(4000):
+            a, kept = 2.0 * rng.integers(0, 2, 2) - 1, []
+            for fan_in, fan_out in itertools.pairwise(widths):
+                kept.append((law.sample(rng, fan_in, fan_out), None))
+                s = a @ kept[-1][0]
+                kept[-1] = kept[-1][0], s > 0
+                a = np.maximum(s, 0)
+            ds = np.array([1.0])
+            for (w, _), (_, on) in zip(kept[:0:-1], kept[-2::-1], strict=True):
+                ds = on * (w @ ds)
+            total.append((ds**2).mean())
+        assert abs(z_scores(np.array(total), float(backward[0]))) < 4
 
     def test_theory_needs_the_right_fans(self):
         widths = (9, 16, 4, 11, 7)
@@ -431,6 +500,10 @@ class TestSimulation:
             layer_factor((4, 3, 2), relu, NORMAL, skip=1)
         with pytest.raises(ValueError, match="combinations"):
             enumerate_signs((5, 5, 5))
+        with pytest.raises(ValueError, match="tanh does not map integers to integers"):
+            enumerate_signs((2, 2, 2), ACTIVATIONS["tanh"])
+        with pytest.raises(TypeError, match="Activation"):
+            enumerate_signs((2, 2, 2), np.sign)
 
     def test_non_finite_variance(self):
         huge = weight_law("normal", "1", gain=1e150)
@@ -471,6 +544,50 @@ class TestNormFactor:
         assert abs(z_scores(samples, exact)) < 4
         assert abs(z_scores(samples, expected)) > 4
 
+    @pytest.mark.parametrize("name", ["hard-tanh", "tanh", "ReLU"])
+    def test_slope_inside_the_sum(self, name):
+        """f' depends on ŝ: Monte Carlo takes the equation, not (1 − 2/B) E f'²."""
+        a, batch = ACTIVATIONS[name], 8
+        samples = norm_factor_samples(batch, draws=60_000, seed=1, activation=a)
+        assert abs(z_scores(samples, slope_factor(a, batch))) < 4
+        square = standardized_expectation(
+            lambda s: a.derivative(s) ** 2, batch, breaks=a.breaks
+        )
+        z = abs(z_scores(samples, (1 - 2 / batch) * square))
+        assert z < 4 if name == "ReLU" else z > 20
+
+    @pytest.mark.parametrize("batch", [4, 5, 9, 64, 700])
+    def test_slope_factor_is_that_of_the_binary_chapter(self, batch):
+        for name, estimator in (
+            ("sign, hard-tanh", "hardtanh"),
+            ("hard-tanh", "hardtanh"),
+            ("ReLU", "relu"),
+            ("linear", "identity"),
+        ):
+            against_population = float(normalized_slope(estimator).subs(B, batch))
+            expected = against_population * (batch - 3) / batch
+            found = slope_factor(ACTIVATIONS[name], batch)
+            assert found == pytest.approx(expected, rel=1e-12)
+        assert found == pytest.approx(norm_factor(batch), rel=1e-12)
+
+    @given(st.integers(3, 300))
+    @settings(max_examples=20, deadline=None)
+    def test_standardized_moments(self, batch):
+        for power, expected in (
+            (0, 1),
+            (1, 0),
+            (2, 1),
+            (4, 3 * (batch - 1) / (batch + 1)),
+        ):
+            found = standardized_expectation(lambda s, n=power: s**n, batch)
+            assert found == pytest.approx(expected, abs=1e-12)
+
+    def test_slope_factor_of_large_batches(self):
+        for name in sorted(ACTIVATIONS):
+            limit = quadrature_moments(ACTIVATIONS[name]).slope
+            found = slope_factor(ACTIVATIONS[name], 10**6)
+            assert found == pytest.approx(limit, rel=1e-5)
+
     @pytest.mark.parametrize("batch", [8, 16, 64])
     def test_population(self, batch):
         samples = norm_factor_samples(
@@ -488,6 +605,14 @@ class TestNormFactor:
             norm_factor(4, 1.5)
         with pytest.raises(ValueError, match="draws"):
             norm_factor_samples(4, draws=0)
+        with pytest.raises(TypeError, match="Activation"):
+            norm_factor_samples(4, draws=2, activation="ReLU")
+        with pytest.raises(TypeError, match="Activation"):
+            slope_factor("ReLU", 8)
+        with pytest.raises(ValueError, match="batch must be an integer of at least 3"):
+            slope_factor(ACTIVATIONS["ReLU"], 2)
+        with pytest.raises(ValueError, match="not finite"):
+            standardized_expectation(lambda s: np.full_like(s, np.nan), 8)
 
 
 class TestRealLoss:

@@ -204,7 +204,7 @@ def theory(
     batch: int | None = None,
     gamma: float = 1.0,
 ) -> Theory:
-    """The variances that `simulate` estimates, to leading order in the widths.
+    """The variances that `simulate` estimates, for wide layers.
 
     Without normalization, with q_l = V(s^l) and s^l taken as Gaussian,
 
@@ -215,10 +215,21 @@ def theory(
     factor γ²/σ_l² with σ_l² = K_{l−1} V(w^l) Var f, the variance of s^l over examples;
     for the first layer Var f is V(x) = 1.
 
+    What is exact at any width, without normalization: both variances of a linear network,
+    and the forward variance of ReLU, if the weights are symmetric about 0. Backward, ReLU
+    needs weights without ties (s = 0 only where a layer is off), and layer l then lacks
+    the factor Π_{l'<l} (1 − 2^(−K_l')): in no layer before it may all neurons be off.
+
+    Outside the theory: an f' that is narrower than the lattice of s. For weights and
+    activations ±1, s is an integer of the parity of K_{l−1}; the sign with hard-tanh then
+    passes what the Gaussian says at even widths, and twice as much at odd ones, however
+    wide the layer. `binary_theory.sign_theory` has the exact law.
+
     Args:
         widths, activation, law, norm, gamma: as for `simulate`.
-        batch: B > 3 multiplies each factor by (B − 2)/(B − 3), exact for a linear
-            network; None means B → ∞.
+        batch: B > 3 multiplies each factor by (B − 2)/(B − 3), the limit of wide layers
+            for a linear network; other activations have their own terms of order 1/B.
+            None means B → ∞.
 
     Raises:
         TypeError, ValueError: as `simulate`; also for a batch of 3 or fewer.
