@@ -312,10 +312,13 @@ LAYERS = _grid(
     "optimization",
     "learning_rate_layers",
     range(5),
-    [{"kind": kind} for kind in ("equivalent", "normalized")],
+    [
+        {"kind": "equivalent", "rate": 1.0},
+        {"kind": "normalized", "rate": 1.0},
+        {"kind": "normalized", "rate": 256.0},
+    ],
     depth=10,
     width=100,
-    rate=1.0,
     steps=16,
 )
 SEEDS = _grid(
