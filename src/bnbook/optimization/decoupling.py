@@ -82,9 +82,17 @@ def logistic_loss(problem: Problem, v: np.ndarray) -> np.ndarray:
     return (np.logaddexp(0, -_scores(problem, v)) * _WEIGHTS).sum(-1)
 
 
-def logistic_slope(problem: Problem, v: np.ndarray) -> np.ndarray:
-    """E φ'(zᵀv) of φ(t) = log(1 + e^{−t}), (…): the factor in front of the gradient."""
-    return (-special.expit(-_scores(problem, v)) * _WEIGHTS).sum(-1)
+def logistic_factor(problem: Problem, v: np.ndarray) -> np.ndarray:
+    """The number, (…), by which the gradient by the direction differs from least squares.
+
+    It is −E φ'(t) + (gᵀv) E φ''(t) with t = zᵀv and φ(t) = log(1 + e^{−t}), by Stein's
+    identity for Gaussian z. At the same γ and w, with v = γw/σ, the gradient of
+    E φ(zᵀv) by w is this number times that of `bn_gradients`.
+    """
+    t = _scores(problem, v)
+    slope, curvature = -special.expit(-t), special.expit(t) * special.expit(-t)
+    mean = (v @ problem.g)[..., None]
+    return ((mean * curvature - slope) * _WEIGHTS).sum(-1)
 
 
 def logistic_length(problem: Problem, w: np.ndarray) -> np.ndarray:

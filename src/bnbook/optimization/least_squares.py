@@ -32,7 +32,6 @@ __all__ = [
     "equivalent_gamma",
     "excess_loss",
     "gradient",
-    "linear_map",
     "loss",
 ]
 
@@ -193,35 +192,6 @@ def effective_weight(
 def equivalent_gamma(problem: Problem, w: np.ndarray) -> np.ndarray:
     """γ = σ, (…), with which the effective weight is w itself."""
     return _sigma(problem, w)[0]
-
-
-def linear_map(
-    problem: Problem, *, rate_gamma: float, rate_w: float, scale: float
-) -> np.ndarray:
-    """Jacobian of one step at the solution γ = √(uᵀHu), w = s·u, (d + 1, d + 1).
-
-    In the order (γ, w₁ … w_d) it is 1 − η_γ beside the block I − (η_w/s²) H*.
-
-    Args:
-        problem: H, g and E y², with g not 0.
-        rate_gamma: η_γ.
-        rate_w: η_w.
-        scale: s > 0.
-
-    Raises:
-        ValueError: scale is not positive, or g is 0.
-
-    Source: Cai et al. (2019), §3, in the book's letters.
-    """
-    if not scale > 0:
-        raise ValueError(f"scale must be positive, got {scale}; w = scale · u")
-    from bnbook.optimization.pseudo_condition import h_star
-
-    d = len(problem.g)
-    jacobian = np.zeros((d + 1, d + 1))
-    jacobian[0, 0] = 1 - rate_gamma
-    jacobian[1:, 1:] = np.eye(d) - rate_w / scale**2 * h_star(problem)
-    return jacobian
 
 
 def descend_ols(problem: Problem, w: np.ndarray, *, rate: float, steps: int) -> OlsPath:

@@ -225,16 +225,19 @@ def tuned_steps(dimension: int, kappa: float, isotropic: str, seed: int) -> dict
     }
 
 
-_SIZES = [(d, kappa) for d in (2, 3, 5, 10, 20) for kappa in (10, 1000)]
+_SIZES = [  # few inputs vary most, so they get more seeds
+    *((d, kappa, 40) for d in (2, 3) for kappa in (10, 100, 1000)),
+    *((d, kappa, 12) for d in (5, 10, 20) for kappa in (10, 1000)),
+]
 STEPS = Experiment(
     part="optimization",
     name="least_squares_steps",
     run=tuned_steps,
     settings=[
         {"dimension": d, "kappa": kappa, "isotropic": isotropic, "seed": seed}
-        for d, kappa in (*_SIZES, (2, 100), (3, 100))
+        for d, kappa, seeds in _SIZES
         for isotropic in ("u", "g")
-        for seed in range(12)
+        for seed in range(seeds)
     ],
 )
 EXPERIMENTS = (STEPS,)
