@@ -57,7 +57,7 @@ def stirred(seed=0, eps=1e-5):
 
 
 class TestEquivalentNetwork:
-    @pytest.mark.parametrize("eps", [0.0, 1e-5, 0.3])
+    @pytest.mark.parametrize("eps", [1e-14, 1e-5, 0.3])
     def test_same_scores_on_the_batch_and_others_elsewhere(self, data, eps):
         network = stirred(eps=eps)
         plain = equivalent_network(network, data[0])
@@ -67,7 +67,7 @@ class TestEquivalentNetwork:
         assert (plain(half) - network(half)).abs().max() > 0.01
 
     def test_gradients_differ_by_the_projection(self, data):
-        network = stirred(eps=0.0)
+        network = stirred(eps=1e-14)
         plain = equivalent_network(network, data[0])
         grads = []
         for one in (network, plain):
@@ -134,7 +134,7 @@ class TestLayerNorms:
         np.testing.assert_allclose(found.along, expected)
 
     def test_orthogonal_in_a_normalized_layer(self, data):
-        found = layer_norms(stirred(4, eps=0.0), *data)
+        found = layer_norms(stirred(4, eps=1e-14), *data)
         size = found.weights * found.weight_gradients
         assert (abs(found.along / size)[:-1] < 1e-10).all()
 
@@ -145,7 +145,7 @@ class TestResponse:
         found = response(plain, *data, layer=2, factor=1.001)
         assert found.activations == pytest.approx(1)
         assert found.gradients > 0.5 and found.weight_gradients > 0.5
-        normalized = response(stirred(eps=0.0), *data, layer=2)
+        normalized = response(stirred(eps=1e-14), *data, layer=2)
         for value in vars(normalized).values():
             assert value == pytest.approx(0, abs=1e-9)
 
@@ -220,9 +220,8 @@ class TestContradiction:
 class TestOrder:
     @pytest.mark.parametrize("order", [1.0, 2.0, 6.5])
     def test_of_a_known_explosion(self, order):
-        increments = 1.3 * order ** np.arange(5)
+        increments = 1.3 * order ** np.arange(4)
         losses = 200 * np.exp(np.concatenate([[0], increments.cumsum()]))
-        losses = losses[np.isfinite(losses)]
         assert explosion_order(losses) == pytest.approx(order)
         calm = np.array([2.5, 2.2, 2.6, 9.0])
         assert explosion_order(np.concatenate([calm, losses])) == pytest.approx(order)
