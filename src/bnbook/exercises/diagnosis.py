@@ -10,7 +10,15 @@ from itertools import pairwise
 from numpy import ndarray
 
 from bnbook.exercises.model import Case, FunctionExercise
-from bnbook.exercises.outputs import Output, close, deviating, scale, unravel
+from bnbook.exercises.outputs import (
+    Output,
+    close,
+    comparable,
+    deviating,
+    is_whole,
+    scale,
+    unravel,
+)
 
 LISTED = 6  # features, or named things, that a message lists before it counts them
 
@@ -106,6 +114,7 @@ def clues(
         wrong = deviating(mine, other)
         if wrong and all(math.isfinite(v) for v in mine.values):
             found.append(_pattern(exercise, case, name, mine, other, wrong))
+            found.append(_truncated(name, mine, other))
     right_ones = [
         n
         for n, m, o in zip(exercise.returns, seen, right, strict=True)
@@ -114,6 +123,15 @@ def clues(
     if right_ones:
         found.append(f"{', '.join(f'`{name}`' for name in right_ones)}: right.")
     return [clue for clue in dict.fromkeys(found) if clue]
+
+
+def _truncated(name: str, mine: Output, other: Output) -> str:
+    if not is_whole(mine) or all(value.is_integer() for value in other.values):
+        return ""
+    return (
+        f"`{name}` has dtype {mine.dtype}, which holds no fractions: whatever is stored in such an array "
+        "is cut off. Make it an array of floats."
+    )
 
 
 def permuted(
@@ -126,7 +144,7 @@ def permuted(
         [
             name
             for name, o in zip(names, right, strict=True)
-            if (m.shape, m.dtype) == (o.shape, o.dtype) and not deviating(m, o)
+            if m.shape == o.shape and comparable(m, o) and not deviating(m, o)
         ]
         for m in seen
     ]

@@ -18,7 +18,14 @@ from bnbook.exercises.diagnosis import (
     shape_advice,
 )
 from bnbook.exercises.model import FunctionExercise, Result, Variant, not_attempted
-from bnbook.exercises.outputs import Observed, WrongType, agree, observe, scale
+from bnbook.exercises.outputs import (
+    Observed,
+    WrongType,
+    agree,
+    comparable,
+    observe,
+    scale,
+)
 from bnbook.exercises.running import Raised, TimedOut, attempt, run
 
 SMALL = 1e-2  # a relative deviation that lost digits explain
@@ -206,13 +213,18 @@ def _factors(
     """For each case, the factors of each output, one per feature; empty unless there are such factors."""
     if not all(isinstance(result, tuple) for result in (*seen, *other)):
         return []
-    if not any(len(o.values or ()) > 2 for result in seen for o in result):
+    # Two numbers, or equal ones, are proportional to any others of their kind: that tells nothing.
+    if not any(_distinct(o.values or ()) > 2 for result in seen for o in result):
         return []
     found = [
         [proportions(exercise, m, o) for m, o in zip(mine, theirs, strict=True)]
         for mine, theirs in zip(seen, other, strict=True)
     ]
     return found if all(all(case) for case in found) else []
+
+
+def _distinct(values: tuple[float, ...]) -> int:
+    return len({f"{value:.9g}" for value in values})
 
 
 def _lost_digits(exercise: FunctionExercise, seen: list) -> tuple[int, ...] | None:
@@ -235,7 +247,7 @@ def _deviation(seen: Observed | Raised | TimedOut, right: Observed) -> float | N
         return None
     worst = 0.0
     for mine, other in zip(seen, right, strict=True):
-        if mine.shape != other.shape or mine.dtype != other.dtype:
+        if mine.shape != other.shape or not comparable(mine, other):
             return None
         if not all(math.isfinite(value) for value in mine.values):
             return None
@@ -302,16 +314,20 @@ def _unusable(
         if mine.shape != other.shape:
             advice = shape_advice(mine.shape, other.shape)
             return f"`{name}` has shape {mine.shape}, expected {other.shape or 'a single number'}.{advice}"
-        if mine.dtype != other.dtype:
+        if not comparable(mine, other):
             advice = (
                 f"keep {other.dtype} throughout"
                 if mine.dtype.startswith("float")
-                else f"are these indices? Return {other.dtype} numbers"
-                if mine.dtype.startswith("int")
                 else "return real numbers"
+                if mine.dtype.startswith("complex")
+                else f"return numbers, for example with `.astype({_name(other.dtype)})`"
             )
             return f"`{name}` has dtype {mine.dtype}, expected {other.dtype}: {advice}."
     return ""
+
+
+def _name(dtype: str) -> str:
+    return "float" if dtype == "float64" else "int" if dtype == "int64" else dtype
 
 
 def _is_misfit(raised: Raised) -> bool:

@@ -7,6 +7,8 @@ array subclass, or a patched `np.allclose` has nothing to act on.
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,18 @@ FLOOR = (
     1e-3  # results smaller than this are compared as if their largest entry were this
 )
 MAX_SIZE = 100_000  # entries that are copied; every exercise's result is far smaller
-_NUMBERS = (
-    float,
+_WHOLE = (
     int,
+    *(np.int8, np.int16, np.int32, np.int64, np.longlong),
+    *(np.uint8, np.uint16, np.uint32, np.uint64, np.ulonglong),
+)
+_NUMBERS = (
+    *_WHOLE,
+    float,
     np.float16,
     np.float32,
     np.float64,
     np.longdouble,
-    np.int32,
-    np.int64,
 )
 
 
@@ -60,6 +65,22 @@ class WrongType:
 Observed = tuple[Output, ...] | WrongType
 
 
+def is_whole(output: Output) -> bool:
+    """Whether its dtype holds whole numbers only."""
+    return output.dtype.startswith(("int", "uint"))
+
+
+def comparable(got: Output, expected: Output) -> bool:
+    """Whether the dtype of a result is the expected one, or one of whole numbers.
+
+    Whole numbers may stand for floats: where the values are equal, nothing is lost, and where they
+    are not, the values say so. A result in single precision has lost digits, so it may not.
+    """
+    if got.dtype == expected.dtype:
+        return True
+    return is_whole(got) and (expected.dtype == "float64" or is_whole(expected))
+
+
 def observe(value: Any, names: tuple[str, ...], rtol: float) -> Observed:
     """Copy a return value: one output for a single name, else a tuple or list with one for each name."""
     if len(names) == 1:
@@ -90,8 +111,8 @@ def _output(value: Any, name: str, expected: str, rtol: float) -> Output | Wrong
         flat = tuple(float(v) for v in value.ravel().tolist()) if real else None
         return Output(value.shape, str(value.dtype), flat, rtol)
     if type(value) in _NUMBERS:
-        whole = type(value) in (int, np.int32, np.int64)
-        dtype = "float64" if whole or type(value) is float else str(value.dtype)
+        plain = type(value) is float or type(value) in _WHOLE
+        dtype = "float64" if plain else str(value.dtype)
         return Output((), dtype, (float(value),), rtol)
     return WrongType(
         f"Your function returned {_kind(value)} where {expected} was expected.{_advice(value, name)}"
@@ -116,6 +137,10 @@ def _advice(value: Any, name: str) -> str:
         return f" Return a NumPy array: `np.array({name})`."
     if type(value).__module__.partition(".")[0] == "torch":
         return f" Return a NumPy array: `{name}.detach().numpy()`."
+    if type(value) in (Fraction, Decimal) or type(value).__module__.startswith(
+        "sympy."
+    ):
+        return f" Its value may be right; the checker compares floats: return `float({name})`."
     if issubclass(type(value), ndarray):
         return f" It is a subclass of np.ndarray; return a plain array: `np.asarray({name})`."
     return " Return a NumPy array."
@@ -134,7 +159,7 @@ def close(got: float, expected: float, tolerance: float) -> bool:
 
 
 def agree(got: Observed, expected: Observed) -> bool:
-    """Whether two results have the same shapes and dtypes and equal values near machine precision."""
+    """Whether two results have the same shapes, comparable dtypes, and values equal near machine precision."""
     if isinstance(got, WrongType) or isinstance(expected, WrongType):
         return False
     return len(got) == len(expected) and all(
@@ -145,7 +170,7 @@ def agree(got: Observed, expected: Observed) -> bool:
 def _agree(got: Output, expected: Output) -> bool:
     if (
         got.shape != expected.shape
-        or got.dtype != expected.dtype
+        or not comparable(got, expected)
         or None in (got.values, expected.values)
     ):
         return False

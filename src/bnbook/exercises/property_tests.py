@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from numpy import ndarray
+from numpy import generic, ndarray
 from numpy.random import get_state, seed, set_state
 
 from bnbook.exercises.model import PropertyExercise, Result, Variant, not_attempted
@@ -18,6 +18,7 @@ from bnbook.exercises.running import Raised, TimedOut, run
 MISTAKE_SECONDS = 5.0
 KEPT_CALLS = 200  # of one run of a test
 KEPT_SIZE = 10_000  # entries of an array that are kept
+SHOWN = 3  # surviving implementations that are described before the others are counted
 NEAR = 1e-6  # relative; arguments that agree to this differ by rounding alone
 
 
@@ -31,6 +32,7 @@ class Verdict:
         last_call: the arguments of the last call, described.
         returned: type name of what the test returned, if that was not None.
         calls: the arguments of the first calls, and of the last one.
+        results: what the implementation returned in these calls.
     """
 
     kind: str
@@ -38,6 +40,7 @@ class Verdict:
     last_call: str = ""
     returned: str = ""
     calls: tuple[dict, ...] = ()
+    results: tuple = ()
 
 
 class _Spy:
@@ -47,6 +50,7 @@ class _Spy:
         self.calls = 0
         self.last: tuple = ()
         self.kept: list[dict] = []
+        self.results: list = []
         self._function = function
 
     def wrapped(self, parameters: tuple[str, ...]) -> Callable:
@@ -59,9 +63,12 @@ class _Spy:
             self.last = tuple(zip(parameters, args, strict=False)) + tuple(
                 kwargs.items()
             )
-            del self.kept[KEPT_CALLS - 1 :]
+            del self.kept[KEPT_CALLS - 1 :], self.results[KEPT_CALLS - 1 :]
             self.kept.append({name: _kept(value) for name, value in self.last})
-            return self._function(*args, **kwargs)
+            self.results.append(None)  # should the call raise
+            result = self._function(*args, **kwargs)
+            self.results[-1] = _sample(result)
+            return result
 
         return implementation
 
@@ -78,6 +85,15 @@ def _kept(value: Any) -> Any:
     return type(value).__name__
 
 
+def _sample(value: Any) -> Any:
+    """As `_kept`, for what an implementation returns: tuples item by item, of large arrays the beginning."""
+    if type(value) is tuple:
+        return tuple(_sample(item) for item in value)
+    if type(value) is ndarray:
+        return _kept(value.ravel()[:KEPT_SIZE])
+    return _kept(value.item() if isinstance(value, generic) else value)
+
+
 def _alike(one: dict, other: dict) -> bool:
     """Whether two calls were given the same data, up to rounding."""
     return one.keys() == other.keys() and all(
@@ -88,6 +104,8 @@ def _alike(one: dict, other: dict) -> bool:
 def _near(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
+    if type(one) is tuple:
+        return len(one) == len(other) and all(map(_near, one, other))
     if type(one) is ndarray:
         if one.shape != other.shape:
             return False
@@ -177,14 +195,14 @@ def _verdict(
     seen = run(work, seconds, echo=echo)
     if isinstance(seen, TimedOut):
         return Verdict("timed out")
-    last, calls = spy.describe(), tuple(spy.kept)
+    last, kept = spy.describe(), (tuple(spy.kept), tuple(spy.results))
     if isinstance(seen, Raised):
         if not seen.assertion:
-            return Verdict("raises", seen, last, calls=calls)
+            return Verdict("raises", seen, last, "", *kept)
         kind = "rejects" if spy.calls else "never calls"
-        return Verdict(kind, seen, last, calls=calls)
+        return Verdict(kind, seen, last, "", *kept)
     kind = "accepts" if spy.calls else "never calls"
-    return Verdict(kind, None, last, seen[0], calls)
+    return Verdict(kind, None, last, seen[0], *kept)
 
 
 @cache
@@ -272,20 +290,41 @@ def _rejection(
     if variant is exercise.correct[0]:
         if verdicts[-1].kind == "accepts":
             return f"{text} It accepts the same implementation at another time."
+        kinds = [v for v in verdict.calls[-1].values() if isinstance(v, str)]
+        if "Generator" in kinds:  # it draws
+            return (
+                f"{text} Either the statement is not true in general, or it leaves no room for chance: a "
+                "sample fluctuates, so draw more numbers or allow a wider margin."
+            )
         return f"{text} Either the statement is not true in general, or it leaves no room for rounding."
     textbook = verdicts[0]
-    if textbook.kind != "accepts" or not any(
-        _alike(verdict.calls[-1], call) for call in textbook.calls
-    ):
+    theirs = [
+        result
+        for call, result in zip(textbook.calls, textbook.results, strict=True)
+        if _alike(verdict.calls[-1], call)
+    ]
+    if textbook.kind != "accepts" or not theirs:
         return text  # the textbook formula has not passed on these data: rounding is not to blame
+    if not any(_near(verdict.results[-1], result) for result in theirs):
+        return (
+            f"{text} It does not return what the correct one before it did, and both are right: your test "
+            "demands more than the task does."
+        )
     return f"{text} Your tolerance is tighter than rounding: allow about 1e-12 of the largest number involved."
 
 
 def _survivors(exercise: PropertyExercise, surviving: list[Variant]) -> str:
-    count = len(exercise.mutants)
-    text = f"Your test passes {len(surviving)} of {count} wrong implementations. One of them: "
-    others = ", ".join(variant.id.replace("-", " ") for variant in surviving[1:])
-    return text + surviving[0].sentence + (f" The others: {others}." if others else "")
+    total, count = len(surviving), len(exercise.mutants)
+    text = f"Your test passes {total} of {count} wrong implementations"
+    if total == 1:
+        return f"{text}: {surviving[0].sentence}"
+    shown = surviving if total <= SHOWN + 1 else surviving[:SHOWN]
+    first, *others = (variant.sentence for variant in shown)
+    lines = [f"{text}. One of them: {first}"]
+    lines += [f"Another: {sentence}" for sentence in others]
+    if len(shown) < total:
+        lines.append(f"And {total - len(shown)} more.")
+    return "\n".join(lines)
 
 
 def _recognize(exercise: PropertyExercise, verdicts: list[Verdict]) -> Variant | None:

@@ -56,6 +56,18 @@ def no_shift(gamma, beta, mean, std):
     return mean.copy(), np.sign(gamma)
 
 
+def no_std(gamma, beta, mean, std):
+    """You leave out σ: your b is μ − β/γ. In γ(b − μ)/σ + β = 0 the distance b − μ is divided by σ, so
+    σ comes back as a factor of β/γ."""
+    return mean - beta / gamma, np.sign(gamma)
+
+
+def divided_by_std(gamma, beta, mean, std):
+    """You divide β/γ by σ. In γ(b − μ)/σ + β = 0 the distance b − μ is divided by σ: multiply by σ to
+    solve for it."""
+    return mean - beta / (gamma * std), np.sign(gamma)
+
+
 def through_the_line(gamma, beta, mean, std):
     """The same, as the zero of the line y = a s + c."""
     slope = gamma / std
@@ -73,7 +85,16 @@ EXERCISE = FunctionExercise(
     reference=fold_sign,
     why="y is a line in s with slope γ/σ and zero b. Its sign is that of s − b if the slope is positive, "
     "and the opposite if it is negative.",
-    mistakes=variants(always_up, plus, magnitude, inverted, variance, no_shift),
+    mistakes=variants(
+        always_up,
+        plus,
+        magnitude,
+        inverted,
+        variance,
+        no_shift,
+        no_std,
+        divided_by_std,
+    ),
     alternatives=(through_the_line,),
     hints=(
         "At which s is γ (s − μ)/σ + β equal to 0?",

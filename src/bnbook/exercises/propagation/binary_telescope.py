@@ -60,6 +60,23 @@ def slope_once(widths, slope):
     return np.where(np.arange(len(ratio)) < len(ratio) - 1, slope * ratio, 1.0)
 
 
+def inverse(widths, slope):
+    """You return the inverse: V of the last layer over that of layer l. Divide by the last one."""
+    return 1 / gradient_variances(widths, slope)
+
+
+def up_from_the_first(widths, slope):
+    """You accumulate from the first layer up. The gradient starts at the output, where the ratio is 1:
+    turn the factors round, accumulate, and turn the result round."""
+    return np.cumprod(np.append(slope * widths[2:] / widths[:-2], 1.0))
+
+
+def not_turned_back(widths, slope):
+    """Your variances are right, and in reverse order: the first entry belongs to layer 1. Turn the
+    result round once more."""
+    return gradient_variances(widths, slope)[::-1].copy()
+
+
 def telescoped(widths, slope):
     """The same, from the closed form of the product."""
     layers = len(widths) - 1
@@ -82,6 +99,9 @@ EXERCISE = FunctionExercise(
         from_the_input,
         single_steps,
         slope_once,
+        inverse,
+        up_from_the_first,
+        not_turned_back,
     ),
     alternatives=(telescoped,),
     hints=(

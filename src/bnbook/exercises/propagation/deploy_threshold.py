@@ -120,6 +120,66 @@ def zero_always_fires(gamma, beta, mean, var, eps, bound):
     )
 
 
+def strict(gamma, beta, mean, var, eps, bound):
+    """You say −1 where y is exactly 0. The rule is y ≥ 0: an integer t belongs to it, so round up,
+    ⌈t⌉ and not ⌊t⌋ + 1, and a neuron with γ = β = 0 always says +1."""
+    return _with(
+        _edge,
+        round_of=lambda t: np.floor(t) + 1,
+        zero_of=lambda b, n: np.where(b > 0, -n, n + 1),
+    )(gamma, beta, mean, var, eps, bound)
+
+
+def strict_at_the_threshold(gamma, beta, mean, var, eps, bound):
+    """You say −1 where s is exactly t, an integer. There y = 0, and the rule is y ≥ 0: round up, ⌈t⌉
+    and not ⌊t⌋ + 1."""
+    return _with(_edge, round_of=lambda t: np.floor(t) + 1)(
+        gamma, beta, mean, var, eps, bound
+    )
+
+
+def strict_constant(gamma, beta, mean, var, eps, bound):
+    """Your neurons with γ = β = 0 always say −1. There y = 0 for every s, and the rule is y ≥ 0."""
+    return _with(_edge, zero_of=lambda b, n: np.where(b > 0, -n, n + 1))(
+        gamma, beta, mean, var, eps, bound
+    )
+
+
+def zero_divides(gamma, beta, mean, var, eps, bound):
+    """You divide by γ also where it is 0, which gives an infinity, or NaN if β is 0 as well. There y = β
+    for every s: at is −bound if β ≥ 0, else bound + 1."""
+    turn, _ = integer_threshold(gamma, beta, mean, var, eps, bound)
+    return turn, np.ceil(turn * _edge(gamma, beta, mean, var, eps))
+
+
+def zero_like_one(gamma, beta, mean, var, eps, bound):
+    """You replace γ = 0 by 1 before you divide, and leave that threshold as it is. There y = β for every
+    s: overwrite it by −bound if β ≥ 0, else by bound + 1."""
+    return integer_threshold(
+        np.where(gamma == 0, 1.0, gamma), beta, mean, var, eps, bound
+    )
+
+
+def zero_swapped(gamma, beta, mean, var, eps, bound):
+    """You have the two constants of γ = 0 exchanged. turn · s ≥ −bound always holds, and that is the
+    rule if β ≥ 0; turn · s ≥ bound + 1 never does."""
+    return _with(_edge, zero_of=lambda b, n: np.where(b >= 0, n + 1, -n))(
+        gamma, beta, mean, var, eps, bound
+    )
+
+
+def zero_turned_by_zero(gamma, beta, mean, var, eps, bound):
+    """Your turn is 0 where γ is 0, as np.sign(0) is. It must be 1 there."""
+    _, at = integer_threshold(gamma, beta, mean, var, eps, bound)
+    return np.sign(gamma), at
+
+
+def unrounded(gamma, beta, mean, var, eps, bound):
+    """You do not round. t itself decides every integer alike, but at must be an integer: the smallest
+    that is not below."""
+    return _with(_edge, round_of=lambda t: t)(gamma, beta, mean, var, eps, bound)
+
+
 def by_trial(gamma, beta, mean, var, eps, bound):
     """The same, from a search over integers."""
     turn, at = np.ones(len(gamma)), np.empty(len(gamma))
@@ -180,6 +240,14 @@ EXERCISE = FunctionExercise(
         eps_ignored,
         scaled_by_gamma,
         zero_always_fires,
+        strict,
+        strict_at_the_threshold,
+        strict_constant,
+        zero_divides,
+        zero_like_one,
+        zero_swapped,
+        zero_turned_by_zero,
+        unrounded,
     ),
     alternatives=(by_trial, by_floor),
     hints=(
@@ -192,6 +260,18 @@ EXERCISE = FunctionExercise(
         _case("8 neurons, ε = 5", 11, 8, 5.0, 30),
         _case("6 neurons, ε = 0.5", 12, 6, 0.5, 50),
         _case("12 neurons, ε = 20", 13, 12, 20.0, 100),
+        Case(
+            "7 neurons, ε = 0.5, some with y = 0",
+            (
+                np.array([1.0, -1.0, 2.0, -0.5, 0.0, 0.0, 0.0]),
+                np.array([0.0, 0.0, -3.0, 1.5, 0.0, 1.0, -1.0]),
+                np.array([3.0, 3.0, 1.0, -2.0, 1.0, 1.0, 1.0]),
+                np.array([3.5, 3.5, 15.5, 3.5, 3.5, 0.5, 0.5]),
+                0.5,
+                20,
+            ),
+            "√(var + ε) is a whole number, and y is exactly 0 for some integer s.",
+        ),
     ),
     returns=("turn", "at"),
 )

@@ -58,6 +58,35 @@ def over_inputs(a, variance):
     return variance * a.var(axis=1).sum()
 
 
+def weights_forgotten(a, variance):
+    """You leave out V(w). s is a sum of w_i a_i, so its variance scales with E w² = V(w)."""
+    return a.var(axis=0).sum()
+
+
+def half_of_inputs(a, variance):
+    """You return K/2 · V(w), as (6) prints it. That ½ is the mean square of a unit normal after ReLU; the
+    batch variance of s is taken about its mean, and over the batch that is given."""
+    return a.shape[1] / 2 * variance
+
+
+def half_of_inputs_alone(a, variance):
+    """You return K/2. Neither the weights nor the batch enter: each input brings V(w) times its own
+    variance over the given batch."""
+    return a.shape[1] / 2
+
+
+def normal_relu(a, variance):
+    """You return (1/2 − 1/(2π)) K V(w). That is the average for unit normal inputs after ReLU in a large
+    batch. Here the batch is given: take the variance of each of its columns."""
+    return (0.5 - 0.5 / np.pi) * a.shape[1] * variance
+
+
+def normal_relu_alone(a, variance):
+    """You return (1/2 − 1/(2π)) K. That is for unit normal inputs after ReLU, a large batch and weights of
+    variance 1. Here the batch and V(w) are given."""
+    return (0.5 - 0.5 / np.pi) * a.shape[1]
+
+
 def by_covariance(a, variance):
     """The same: the trace of the covariance matrix."""
     centred = a - a.mean(axis=0)
@@ -90,6 +119,11 @@ EXERCISE = FunctionExercise(
         summed_inputs,
         variance_squared,
         over_inputs,
+        weights_forgotten,
+        half_of_inputs,
+        half_of_inputs_alone,
+        normal_relu,
+        normal_relu_alone,
     ),
     alternatives=(by_covariance, by_all_weights),
     hints=(

@@ -35,7 +35,9 @@ def rule_of_thumb(w):
 
 
 def all_kept(w):
-    """You keep all weights: the best signs. Setting the small ones to 0 lets α fit the large ones."""
+    """You keep all weights, and your pair is that of the best signs. Setting the small ones to 0 lets α
+    fit the large ones. If you do choose a number to keep: add the magnitudes from the largest down. From
+    the smallest up, (Σ|w|)²/n always rises."""
     return np.sign(w), np.abs(w).mean()
 
 
@@ -79,6 +81,41 @@ def scaled_levels(w):
     return alpha * t, alpha
 
 
+def alternates(w):
+    """You alternate between the best α and Δ = α/2, from plain signs on, until nothing changes. That
+    can stop in a local minimum, where no small step helps and another number of weights is better:
+    compare every number of weights to keep."""
+    kept = np.ones(len(w), bool)
+    while True:
+        t, alpha = _keep(w, kept)
+        following = np.abs(w) > alpha / 2
+        if (following == kept).all():
+            return t, alpha
+        kept = following
+
+
+def first_drop(w):
+    """You keep one weight more, from the largest on, and stop as soon as (Σ|w|)²/n drops. It may rise
+    again: compare every n up to N."""
+    sizes = np.sort(np.abs(w))[::-1]
+    gain = np.cumsum(sizes) ** 2 / np.arange(1, len(w) + 1)
+    count = 1
+    while count < len(w) and gain[count] >= gain[count - 1]:
+        count += 1
+    return _keep(w, np.abs(w) >= sizes[count - 1])
+
+
+def first_drop_from_all(w):
+    """You drop one weight after the other, the smallest first, and stop as soon as that makes
+    (Σ|w|)²/n smaller. It may rise again: compare every n down to 1."""
+    sizes = np.sort(np.abs(w))[::-1]
+    gain = np.cumsum(sizes) ** 2 / np.arange(1, len(w) + 1)
+    count = len(w)
+    while count > 1 and gain[count - 2] >= gain[count - 1]:
+        count -= 1
+    return _keep(w, np.abs(w) >= sizes[count - 1])
+
+
 def by_brute_force(w):
     """The same, from all 3^N patterns."""
     best = None
@@ -97,8 +134,6 @@ def by_thresholds(w):
     return min(found, key=lambda pair: ((w - pair[1] * pair[0]) ** 2).sum())
 
 
-_rng = np.random.default_rng(603)
-
 EXERCISE = FunctionExercise(
     id="ternary-optimal",
     chapter="propagation/ternary",
@@ -116,6 +151,9 @@ EXERCISE = FunctionExercise(
         signs_lost,
         one_too_few,
         scaled_levels,
+        alternates,
+        first_drop,
+        first_drop_from_all,
     ),
     alternatives=(by_brute_force, by_thresholds),
     hints=(
@@ -130,10 +168,23 @@ EXERCISE = FunctionExercise(
         ),
         Case(
             "one weight far above the others",
-            (np.array([10.0, -4.5, 4.4, -4.3, 4.2, 0.3]),),
+            (np.array([10.0, -4.1, 4.0, -3.9, 3.8, 0.3]),),
             "the largest weight is more than twice the next.",
         ),
-        Case("6 normal weights", (_rng.normal(size=6),)),
+        Case(
+            "5 weights, two of them small",
+            (np.array([3.4, 0.1, 2.4, 0.2, 1.2]),),
+            "two pairs cannot be improved by small steps, and one of them is better.",
+        ),
+        Case(
+            "3 weights, one of them large",
+            (np.array([3.5, -10.0, 3.4]),),
+            "one weight is better than three, and three are better than two.",
+        ),
+        Case(
+            "6 weights, four of them large",
+            (np.array([1.9, -4.0, 0.2, 3.0, -1.85, -0.1]),),
+        ),
         Case(
             "8 weights of similar size",
             (np.array([1.0, -1.2, 0.9, 1.1, -0.2, 1.3, -0.45, 0.8]),),

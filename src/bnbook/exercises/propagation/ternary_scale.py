@@ -69,6 +69,28 @@ def not_divided(w, factor):
     return (magnitude * (magnitude > factor * magnitude.mean())).sum(axis=1)
 
 
+def ends_kept(w, factor):
+    """You keep the weights with |w| = Δ as well. The ends belong to the middle: tern(w) is 0 for
+    |w| ≤ Δ, so a weight is kept where |w| > Δ."""
+    magnitude = np.abs(w)
+    kept = magnitude >= factor * magnitude.mean()
+    return (magnitude * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
+
+
+def ends_kept_as_signs(w, factor):
+    """You give ±1 to weights with |w| = Δ, other than 0. The ends belong to the middle: tern(w) is 0
+    for |w| ≤ Δ."""
+    t = np.sign(w) * (np.abs(w) >= factor * np.abs(w).mean())
+    return (w * t).sum(axis=1) / np.maximum((t * t).sum(axis=1), 1)
+
+
+def threshold_is_factor(w, factor):
+    """You compare |w| with the factor itself. Δ is the factor times the mean of |w| over the layer."""
+    magnitude = np.abs(w)
+    kept = magnitude > factor
+    return (magnitude * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
+
+
 def by_projection(w, factor):
     """The same: α = w·t/t·t, the projection of a row of weights on its levels."""
     t = np.sign(w) * (np.abs(w) > factor * np.abs(w).mean())
@@ -94,6 +116,9 @@ EXERCISE = FunctionExercise(
         signs_cancel,
         same_mean_square,
         not_divided,
+        ends_kept,
+        ends_kept_as_signs,
+        threshold_is_factor,
     ),
     alternatives=(by_projection,),
     hints=(
@@ -102,12 +127,22 @@ EXERCISE = FunctionExercise(
         "is 0, divide by 1.",
     ),
     cases=(
-        Case("3 outputs, 6 inputs", (_rng.normal(size=(3, 6)), 0.7)),
+        Case("3 outputs, 6 inputs", (0.5 * _rng.normal(size=(3, 6)), 0.7)),
         Case("signs: factor 0", (_rng.normal(size=(2, 5)), 0.0)),
+        Case(
+            "factor 0, one weight is 0",
+            (np.array([[1.0, -2.0, 0.0], [0.5, 1.5, -1.0]]), 0.0),
+            "Δ is 0, and so is one weight.",
+        ),
+        Case(
+            "factor 1, weights at ±Δ",
+            (np.array([[0.5, -0.5, 0.5, -0.5], [1.0, 0.5, -0.25, 0.25]]), 1.0),
+            "some weights are exactly ±Δ.",
+        ),
         Case(
             "an output of small weights",
             (_sparse, 0.7),
-            "the third output has only weights far below Δ.",
+            "the outputs differ in size, and the third has only weights far below Δ.",
         ),
     ),
     returns=("alpha",),

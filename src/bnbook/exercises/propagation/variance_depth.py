@@ -55,6 +55,12 @@ def turned(widths, weight_variances, chi):
     return chi**2 / normalized_factors(widths, weight_variances, chi)
 
 
+def only_chi(widths, weight_variances, chi):
+    """You return χ for every layer. That is the factor where widths and weights are equal; in general
+    K_{l+1} V(w^{l+1}) over K_{l−1} V(w^l) is left."""
+    return np.full(len(widths) - 3, chi)
+
+
 def loop(widths, weight_variances, chi):
     """The same, layer by layer."""
     result = []
@@ -74,7 +80,14 @@ EXERCISE = FunctionExercise(
     reference=normalized_factors,
     why="E[f'²] K_{l+1} V(w^{l+1}) from the backward step, divided by σ̂² = K_{l−1} V(w^l) Var f from the "
     "forward step.",
-    mistakes=variants(scale_forgotten, own_width, widths_only, chi_forgotten, turned),
+    mistakes=variants(
+        scale_forgotten,
+        own_width,
+        widths_only,
+        chi_forgotten,
+        turned,
+        only_chi,
+    ),
     alternatives=(loop,),
     hints=(
         "Write down the backward step without normalization, then divide by σ̂² of layer l.",

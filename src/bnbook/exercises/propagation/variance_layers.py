@@ -79,6 +79,54 @@ def own_weights_backward(widths, weight_variances):
     return forward, backward
 
 
+def fan_in_backward(widths, weight_variances):
+    """Your forward variances are right, but backward you multiply by the fan-in. The gradient of a
+    neuron of layer l adds up what the K_{l+1} neurons it feeds send back."""
+    forward, _ = relu_variances(widths, weight_variances)
+    return forward, fans_exchanged(widths, weight_variances)[1]
+
+
+def fan_out_forward(widths, weight_variances):
+    """Your backward variances are right, but forward you multiply by the fan-out. A sum s^l has as many
+    terms as the layer has inputs, K_{l−1}."""
+    _, backward = relu_variances(widths, weight_variances)
+    return fans_exchanged(widths, weight_variances)[0], backward
+
+
+def _printed(widths, weight_variances):
+    steps = widths[1:-1] * weight_variances[:-1]
+    return np.append(1.0, np.cumprod(steps))
+
+
+def printed_products(widths, weight_variances):
+    """You use the products as the source prints them. Its forward one has a factor too few, and the
+    fan-out for the fan-in; both leave out the activation, a factor 1/2 at each ReLU."""
+    linear = activation_forgotten(widths, weight_variances)[1]
+    return _printed(widths, weight_variances), linear
+
+
+def printed_forward(widths, weight_variances):
+    """Your forward variances are the product that the source prints: it has a factor too few, the
+    fan-out for the fan-in, and no activation."""
+    _, backward = relu_variances(widths, weight_variances)
+    return _printed(widths, weight_variances), backward
+
+
+def printed_forward_halved(widths, weight_variances):
+    """Your forward variances halve at each ReLU, as they must, but their widths and weights are those
+    that the source prints. Layer l multiplies by K_{l−1} V(w^l), the first one included."""
+    _, backward = relu_variances(widths, weight_variances)
+    return _printed(widths, weight_variances) / 2.0 ** np.arange(
+        len(backward)
+    ), backward
+
+
+def deviations(widths, weight_variances):
+    """You return standard deviations. The square of these is the variance that is asked for."""
+    forward, backward = relu_variances(widths, weight_variances)
+    return np.sqrt(forward), np.sqrt(backward)
+
+
 def as_products(widths, weight_variances):
     """The same, by cumulative products."""
     forward = np.cumprod(widths[:-1] * weight_variances / 2) * 2
@@ -102,6 +150,12 @@ EXERCISE = FunctionExercise(
         input_rectified,
         variance_of_relu,
         own_weights_backward,
+        fan_in_backward,
+        fan_out_forward,
+        printed_products,
+        printed_forward,
+        printed_forward_halved,
+        deviations,
     ),
     alternatives=(as_products,),
     hints=(

@@ -26,7 +26,7 @@ def gradient_variance(x: np.ndarray, gamma: float, eps: float) -> np.ndarray:
 
 
 def averaged(x, gamma, eps):
-    """You return the average over the batch, 1 − (2 − r²)/B, for every example. An example far from
+    """You return the average over the batch, with the factor 1 − (2 − r²)/B, for every example. An example far from
     the mean loses more: the term x̂_b² belongs to it alone."""
     count, total = len(x), x.var() + eps
     factor = (count - 2 + (eps / total) ** 2) / count
@@ -34,8 +34,9 @@ def averaged(x, gamma, eps):
 
 
 def diagonal(x, gamma, eps):
-    """You take the diagonal entry P_bb. The variance of (P g)_b is the sum of the squares of row b.
-    The two are equal for a projection, that is for ε = 0."""
+    """You subtract x̂_b²/B, where it is (1 + r) x̂_b²/B with r = ε/(σ² + ε). Either r is missing, or you
+    take the diagonal entry P_bb: the variance of (P g)_b is the sum of the squares of row b, which
+    equals P_bb for a projection only, that is for ε = 0."""
     count, total = len(x), x.var() + eps
     x_hat = (x - x.mean()) / np.sqrt(total)
     return gamma**2 / total * (1 - 1 / count - x_hat**2 / count)
@@ -62,6 +63,44 @@ def not_squared(x, gamma, eps):
     return gradient_variance(x, gamma, eps) / gamma * np.sqrt(total)
 
 
+def printed_factor(x, gamma, eps):
+    """Your factor is 1 + 2/B, as Eq. (2) of the source prints it. Mean and variance depend on the batch,
+    which removes two directions of the gradient: on average 1 − 2/B is left for ε = 0, and each
+    example its own share."""
+    return gamma**2 / (x.var() + eps) * np.full(len(x), 1 + 2 / len(x))
+
+
+def signs_turned(x, gamma, eps):
+    """Your two terms are right, and their signs are not. Mean and variance take something away:
+    1 − 1/B − (1 + r) x̂_b²/B."""
+    count, total = len(x), x.var() + eps
+    x_hat = (x - x.mean()) / np.sqrt(total)
+    term = (1 + eps / total) * x_hat**2
+    return gamma**2 / total * (1 + (1 + term) / count)
+
+
+def terms_added(x, gamma, eps):
+    """You add 1/B and x̂_b²/B to 1, as if the three terms of the gradient were independent. All three
+    contain the same g, and the covariances turn both signs. For ε > 0 x̂_b² also has the factor 1 + r."""
+    count, total = len(x), x.var() + eps
+    x_hat = (x - x.mean()) / np.sqrt(total)
+    return gamma**2 / total * (1 + (1 + x_hat**2) / count)
+
+
+def unbiased(x, gamma, eps):
+    """You divide the variance by B − 1. Batch normalization divides by B."""
+    count = len(x)
+    total = x.var(ddof=1) + eps
+    x_hat = (x - x.mean()) / np.sqrt(total)
+    term = (1 + eps / total) * x_hat**2
+    return gamma**2 / total * (1 - (1 + term) / count)
+
+
+def eps_left_out(x, gamma, eps):
+    """You leave ε out. It enters through σ² + ε, and through r = ε/(σ² + ε) as well."""
+    return gradient_variance(x, gamma, 0.0)
+
+
 def by_the_matrix(x, gamma, eps):
     """The same, from the rows of the Jacobian."""
     count, total = len(x), x.var() + eps
@@ -81,7 +120,16 @@ EXERCISE = FunctionExercise(
     why="With P² = P − (r/B) x̂x̂ᵀ the squares of row b sum to 1 − 1/B − (1 + r) x̂_b²/B, where "
     "r = ε/(σ² + ε).",
     mistakes=variants(
-        averaged, diagonal, terms_independent, statistics_constant, not_squared
+        averaged,
+        diagonal,
+        terms_independent,
+        statistics_constant,
+        not_squared,
+        printed_factor,
+        signs_turned,
+        terms_added,
+        unbiased,
+        eps_left_out,
     ),
     alternatives=(by_the_matrix,),
     hints=(

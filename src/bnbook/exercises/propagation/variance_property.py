@@ -130,8 +130,8 @@ def no_independence(draw):
 
 
 def too_strict(draw):
-    """Your test seems to demand a sample variance of exactly 2/fan_in. A sample fluctuates: for n
-    normal weights by about √(2/n), relatively. Allow for it."""
+    """Your test seems to demand a sample variance closer to 2/fan_in than its sample allows. A sample
+    fluctuates: for n normal weights by about √(2/n), relatively. Allow for that, or draw more."""
     np.testing.assert_allclose((_draws(draw) ** 2).mean(), 0.01, rtol=1e-6)
 
 
