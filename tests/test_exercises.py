@@ -4,15 +4,20 @@ import functools
 import importlib.util
 import itertools
 import json
+import math
 import random
+import re
 import subprocess
 import sys
 import time
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sympy
 import torch
 
 from bnbook.exercises import check, hint, solution, stub
@@ -61,6 +66,23 @@ class TestEveryExercise:
         assert len(exercise.hints) >= 2
         assert len(exercise.alternatives) >= 1
         assert exercise.why
+
+    @every_exercise
+    def test_a_solution_pasted_into_its_notebook_runs(self, name):
+        part = EXERCISES[name].chapter.partition("/")[0]
+        path = ROOT / f"book/{part}/exercises.ipynb"
+        if not path.exists():
+            pytest.skip("the part has no notebook of exercises yet")
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = next(cell for cell in cells if cell["cell_type"] == "code")
+        namespace = {}
+        exec("".join(code["source"]), namespace)
+        exec(solution(name).source, namespace)
+        answer = namespace[EXERCISES[name].reference.__name__]
+        assert check(name, answer).outcome == "correct"
+        for text in EXERCISES[name].hints:
+            used = set(re.findall(r"\b(\w+)\.\w+\(", text)) & sys.stdlib_module_names
+            assert used <= set(namespace), text
 
     @every_exercise
     def test_untouched_stub_is_not_attempted(self, name):
@@ -112,6 +134,9 @@ class TestEveryExercise:
         exercise = EXERCISES[name]
         assert len(exercise.cases) >= 2
         assert len({case.name for case in exercise.cases}) == len(exercise.cases)
+        # A note says what sets its case apart, so no other case may have it too.
+        notes = [case.note for case in exercise.cases if case.note]
+        assert len(set(notes)) == len(notes)
         for case, right in zip(exercise.cases, expectations(exercise), strict=True):
             arrays = [arg for arg in case.args if isinstance(arg, np.ndarray)]
             assert all(
@@ -284,6 +309,31 @@ class TestWaysOfWriting:
         result = check("cost-flops", lambda *args: kind(reference(*args)))
         assert result.outcome == "correct"
 
+    @pytest.mark.parametrize("kind", [np.int64, np.int8])
+    def test_whole_numbers_may_stand_for_floats(self, kind):
+        def answer(gamma, beta, mean, std):
+            return mean - beta * std / gamma, np.where(gamma > 0, 1, -1).astype(kind)
+
+        assert check("binary-fold", answer).outcome == "correct"
+        reference = EXERCISES["deploy-dot"].reference
+        result = check("deploy-dot", lambda *args: reference(*args).astype(kind))
+        assert result.outcome == "correct"
+        result = check("binary-fold", lambda *args: answer(*args)[::-1])
+        assert "right but in another order" in result.message
+
+    def test_whole_numbers_that_cut_fractions_off_are_told_so(self):
+        def answer(w, factor):
+            alpha = np.zeros(len(w), dtype=int)
+            alpha[:] = EXERCISES["ternary-scale"].reference(w, factor)
+            return alpha
+
+        result = check("ternary-scale", answer)
+        assert result.outcome == "incorrect"
+        assert "has dtype int64, which holds no fractions" in result.message
+        wrong = check("deploy-dot", lambda p, q, length: (p @ q.T).astype(int))
+        assert wrong.mistake == "both-one"
+        assert "fractions" not in wrong.message
+
     def test_a_number_may_be_a_float_or_a_numpy_number(self):
         reference = EXERCISES["forward-degenerate"].reference
         for kind in (float, np.float64, np.array):
@@ -444,6 +494,18 @@ class TestStudentsWhoGoWrong:
         result = verdict(lambda x, eps: change(standardize(x, eps)))
         assert result.outcome == "cannot be checked"
         assert words in result.message
+
+    @pytest.mark.parametrize("kind", [Fraction, Decimal, sympy.Float])
+    def test_an_exact_number_is_to_be_converted(self, kind):
+        reference = EXERCISES["binary-parity"].reference
+        result = check("binary-parity", lambda fan_in: kind(reference(fan_in)))
+        assert result.outcome == "cannot be checked"
+        assert "return `float(share)`" in result.message
+
+    def test_a_mask_is_to_be_converted(self):
+        result = check("ternary-levels", lambda x, delta: abs(x) > delta)
+        assert "has dtype bool, expected float64: return numbers" in result.message
+        assert "`.astype(float)`" in result.message
 
     def test_tuples_are_counted(self):
         for answer, words in [
@@ -974,6 +1036,24 @@ class TestUnlistedMistakes:
         assert bare.mistake is None
         assert "known mistake" not in bare.message
 
+    def test_equal_numbers_are_no_likeness(self):
+        def constant(x, gamma, eps):
+            return np.full(len(x), 3 * gamma**2 / (x.var() + eps) / len(x))
+
+        result = check("variance-norm", constant)
+        assert result.mistake is None
+        assert "known mistake" not in result.message
+
+    def test_an_overflow_is_told_by_what_sets_its_case_apart(self):
+        def share(k):
+            ways = float(math.factorial(k)) / float(math.factorial(k // 2))
+            ways /= float(math.factorial(k - k // 2))
+            return (1 + k % 2) * ways / 2**k
+
+        message = check("binary-parity", share).message
+        assert "raised OverflowError" in message
+        assert "What differs here: K is large" in message
+
     def test_arrays_in_another_order_are_told_by_their_shapes(self):
         reference = EXERCISES["forward-fold"].reference
         result = check("forward-fold", lambda *a: reference(*a)[::-1])
@@ -1119,6 +1199,24 @@ class TestPropertyTests:
         assert result.mistake == "exact-equality"
         assert "Your tolerance is tighter than rounding" in result.message
 
+    def test_demanding_more_than_the_task_is_no_matter_of_rounding(self):
+        def normal(draw):
+            weights = draw(np.random.default_rng(0), 300, 80) * np.sqrt(150)
+            assert abs((weights**4).mean() - 3) < 0.3
+
+        message = check("variance-property", normal).message
+        assert "rounding" not in message
+        assert "your test demands more than the task does" in message
+
+    def test_a_sample_too_small_is_a_matter_of_chance(self):
+        def small(draw):
+            weights = draw(np.random.default_rng(0), 8, 3)
+            assert abs((weights**2).mean() * 4 - 1) < 0.05
+
+        message = check("variance-property", small).message
+        assert "no room for chance" in message
+        assert "rounding" not in message
+
     def test_survivors_are_named(self):
         x, gamma, beta, _ = one_batch()
 
@@ -1134,8 +1232,36 @@ class TestPropertyTests:
         result = check("forward-property", two_holes)
         assert result.outcome == "incorrect"
         assert "passes 2 of 10 wrong implementations" in result.message
-        assert "it uses |γ|" in result.message
-        assert "examples shuffled" in result.message
+        for mutant in EXERCISES["forward-property"].mutants:
+            survives = mutant.id in ("scale-without-sign", "examples-shuffled")
+            assert (mutant.sentence in result.message) == survives
+        assert result.message.count("\nAnother: ") == 1
+
+    def test_one_survivor_has_no_others(self):
+        def one_hole(draw):
+            rng = np.random.default_rng(0)
+            for fan_in, fan_out in [(300, 80), (80, 300)]:
+                scaled = draw(rng, fan_in, fan_out) * np.sqrt(fan_in / 2)
+                assert scaled.shape == (fan_in, fan_out)
+                assert abs(scaled.mean()) < 0.05
+                assert abs((scaled**2).mean() - 1) < 0.1
+                assert abs((scaled[:, 1:] * scaled[:, :-1]).mean()) < 0.05
+
+        message = check("variance-property", one_hole).message
+        assert message.endswith(
+            "Your test passes 1 of 9 wrong implementations: it ignores the generator: every layer of the "
+            "same shape gets the same weights."
+        )
+
+    def test_many_survivors_are_counted(self):
+        message = check("binary-property", lambda rule: None).message
+        assert "never calls" in message
+        weak = EXERCISES["binary-property"].mistakes[0].function
+        message = check("binary-property", weak).message
+        total = len(EXERCISES["binary-property"].mutants)
+        assert f"Your test passes {total} of {total} wrong implementations." in message
+        assert message.count("Another: ") == 2
+        assert message.endswith(f"And {total - 3} more.")
 
     def test_a_returned_truth_value_is_no_assertion(self):
         result = check(

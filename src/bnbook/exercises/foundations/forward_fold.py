@@ -156,8 +156,8 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("3 inputs, 3 outputs", _layers(3, 3, 0.1), "as many inputs as outputs."),
-        Case("4 inputs, 2 outputs", _layers(2, 4, 0.4), "W is not square."),
-        Case("2 inputs, 5 outputs", _layers(5, 2, 0.2), "W is not square."),
+        Case("4 inputs, 2 outputs", _layers(2, 4, 0.4), "more inputs than outputs."),
+        Case("2 inputs, 5 outputs", _layers(5, 2, 0.2), "more outputs than inputs."),
     ),
     returns=("weight", "bias"),
 )
