@@ -62,3 +62,43 @@ def rank_correlations(results: pd.DataFrame, name: str, target: str) -> np.ndarr
             )
         found.append(stats.spearmanr(runs[name], runs[target]).statistic)
     return np.array(found)
+
+
+def log_ratios(results: pd.DataFrame, name: str, *, scale: float = 1.0) -> np.ndarray:
+    """log of normalized over plain, the mean over the checkpoints, for each seed, (seeds,).
+
+    Args:
+        results: of the experiment `SMOOTHNESS`.
+        name: of a positive column.
+        scale: of the weights in front of the normalizations.
+
+    Raises:
+        ValueError: no run has this scale, or a value is not positive and finite.
+    """
+    norm = results[(results.kind == "norm") & (results.scale == scale)]
+    plain = results[results.kind == "plain"]
+    both = [
+        rows.pivot(index="seed", columns="step", values=name) for rows in (norm, plain)
+    ]
+    ratios = np.log((both[0] / both[1]).to_numpy(float))
+    if ratios.size == 0 or not np.isfinite(ratios).all():
+        raise ValueError(f"{name} at scale {scale} has no positive value for each run")
+    return ratios.mean(axis=1)
+
+
+def largest_good_rate(
+    results: pd.DataFrame, treatment: str, *, least: float = 0.9
+) -> np.ndarray:
+    """The largest learning rate with a test accuracy of at least `least`, for each seed.
+
+    Raises:
+        ValueError: a seed has no such rate.
+    """
+    rows = results[(results.treatment == treatment) & (results.test >= least)]
+    rates = rows.groupby("seed").rate.max()
+    missing = set(results.seed) - set(rates.index)
+    if missing:
+        raise ValueError(
+            f"{treatment!r} reaches {least:g} at no rate for seeds {missing}"
+        )
+    return rates.sort_index().to_numpy()

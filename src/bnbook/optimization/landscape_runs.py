@@ -22,7 +22,7 @@ from bnbook.optimization.noisy_norm import layer_moments, noisy, shift
 
 DEPTH, WIDTH, BATCH = 6, 40, 128
 SEEDS, RATES = range(5), (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-TREATMENTS = ("plain", "norm", "noise 0.5", "noise 1")
+TREATMENTS = ("plain", "norm", "noise 0.25", "noise 0.5", "noise 1")
 EXACT = 1e-14  # PyTorch wants ε > 0; this is 0 at all digits that are compared
 SCALES = (0.25, 1.0, 4.0)
 RAW, RELATIVE = (0.05, 0.1, 0.2, 0.4), (0.0025, 0.005, 0.01, 0.02)
