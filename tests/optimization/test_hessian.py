@@ -164,6 +164,14 @@ class TestEigenvalues:
             with pytest.raises(ValueError, match="rtol"):
                 find(matrix, 1, rtol=rtol)
 
+    def test_zeros_count_too(self):
+        values = lanczos(symmetric([3.0, 2.0, *[0.0] * 40]), 5).values
+        np.testing.assert_allclose(values, [3, 2, 0, 0, 0], atol=1e-12)
+
+    def test_says_when_lanczos_fails(self):
+        with pytest.raises(RuntimeError, match="broke down"):
+            lanczos(symmetric([0.0] * 40), 2)
+
     def test_says_when_there_are_no_such_eigenvalues(self):
         with pytest.raises(RuntimeError, match="1 eigenvalues are positive"):
             power_iteration(symmetric([1.0, -2.0, -3.0]), 2)

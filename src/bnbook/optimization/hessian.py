@@ -12,7 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import (
+    ArpackError,
+    ArpackNoConvergence,
+    LinearOperator,
+    eigsh,
+)
 from torch import nn
 from torch.func import functional_call, grad, vjp
 from torch.nn import functional
@@ -191,8 +196,8 @@ def lanczos(hessian: Hessian, k: int, *, rtol: float = 1e-3, seed: int = 0) -> S
     Raises:
         TypeError: k is not an integer.
         ValueError: k or rtol is out of its range.
-        RuntimeError: Lanczos did not find them, as when fewer than k eigenvalues are
-            positive and the rest is 0.
+        RuntimeError: Lanczos did not find them to this tolerance, or broke down, as for a
+            Hessian that is 0.
     """
     k, before = _require(hessian, k, rtol), hessian.products
     space = max(2 * k + 1, 20)
@@ -218,6 +223,10 @@ def lanczos(hessian: Hessian, k: int, *, rtol: float = 1e-3, seed: int = 0) -> S
             raise RuntimeError(
                 f"Lanczos found {len(error.eigenvalues)} of {k} eigenvalues to {rtol:g}; "
                 "ask for fewer, or give a larger rtol"
+            ) from error
+        except ArpackError as error:
+            raise RuntimeError(
+                f"Lanczos broke down ({error}); is the Hessian 0?"
             ) from error
     return Spectrum(np.sort(values)[::-1][:k].copy(), hessian.products - before)
 
