@@ -42,7 +42,17 @@ def tern(x: np.ndarray, delta: float) -> np.ndarray:
     if np.iscomplexobj(x):
         raise TypeError(f"x must be real, got dtype {x.dtype}; it has no order")
     delta = _require_delta(delta)
+    return cut_array(x, delta)
+
+
+def cut_array(x: np.ndarray, delta: float) -> np.ndarray:
+    """The three cases of `tern`."""
     return (x > delta).astype(x.dtype) - (x < -delta).astype(x.dtype)
+
+
+def cut_tensor(x: torch.Tensor, delta: float | torch.Tensor) -> torch.Tensor:
+    """The three cases of `tern`, of the dtype of x."""
+    return (x > delta).to(x.dtype) - (x < -delta).to(x.dtype)
 
 
 class TernSTE(torch.autograd.Function):
@@ -63,7 +73,7 @@ class TernSTE(torch.autograd.Function):
         """α tern(w), of the shape and dtype of w."""
         ste_derivative(w[:0].detach(), estimator)  # refuses what it does not know
         delta = _require_delta(float(delta))
-        return alpha * ((w > delta).to(w.dtype) - (w < -delta).to(w.dtype))
+        return alpha * cut_tensor(w, delta)
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
@@ -110,18 +120,22 @@ def ternary_parts(
             f"w must have shape (outputs, inputs, …) and hold a weight, got {tuple(w.shape)}"
         )
     w = w.detach()
-    magnitude = w.abs()
-    delta = factor * magnitude.mean()
-    t = (w > delta).to(w.dtype) - (w < -delta).to(w.dtype)
-    kept = t.abs()
+    delta = factor * w.abs().mean()
+    t = cut_tensor(w, delta)
+    return t, best_scale(w, t, scale), delta
+
+
+def best_scale(w: torch.Tensor, t: torch.Tensor, scale: str) -> torch.Tensor:
+    """α for the levels t of w, by the rule `scale`; see `ternary_parts`."""
     if scale == "none":
-        return t, torch.ones((), dtype=w.dtype, device=w.device), delta
+        return torch.ones((), dtype=w.dtype, device=w.device)
     axes = tuple(range(1 if scale == "output" else 0, w.ndim))
     at = {"dim": axes, "keepdim": scale == "output"}
+    kept = t.abs()
     count = kept.sum(**at).clamp(min=1)  # where all are 0, so is the numerator
     if scale == "variance":
-        return t, ((w * w).sum(**at) * (kept.sum(**at) > 0) / count).sqrt(), delta
-    return t, (kept * magnitude).sum(**at) / count, delta
+        return ((w * w).sum(**at) * (kept.sum(**at) > 0) / count).sqrt()
+    return (kept * w.abs()).sum(**at) / count
 
 
 class _TernaryWeights(nn.Module):

@@ -168,11 +168,21 @@ def optimal_ternary(weights: np.ndarray) -> Ternarized:
     magnitudes = np.sort(np.abs(weights.astype(np.float64)), axis=None)[::-1]
     if magnitudes[0] == 0:
         return _ternarized(weights, 0.0, 0.0)
-    sums = np.cumsum(magnitudes / magnitudes[0])  # so that no square leaves the range
-    counts = np.arange(1, magnitudes.size + 1)
-    best = int(np.argmax(sums * sums / counts))
-    scale = float(magnitudes[0] * sums[best] / counts[best])
+    # In units of the largest, no square leaves the range of floats.
+    scale = float(magnitudes[0]) * best_mean(magnitudes / magnitudes[0])
     return _ternarized(weights, scale, scale / 2)
+
+
+def best_mean(magnitudes: np.ndarray) -> float:
+    """The best α: the mean of the n largest magnitudes, for the best n.
+
+    Args:
+        magnitudes: sorted from large to small.
+    """
+    sums = np.cumsum(magnitudes)  # Σ over the n largest, n = 1 … N
+    counts = np.arange(1, magnitudes.size + 1)
+    best = np.argmax(sums**2 / counts)  # what the squared error loses
+    return float(sums[best] / counts[best])
 
 
 def fixed_ternary(weights: np.ndarray, factor: float = 0.7) -> Ternarized:
