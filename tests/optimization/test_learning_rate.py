@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -232,6 +233,12 @@ class TestOrder:
         run = divergence.record_losses("equivalent", 2, 20, 30.0, 8, 0)
         assert explosion_order([r["loss"] for r in run]) == pytest.approx(1, abs=0.15)
 
+    def test_of_linear_layers(self):
+        for depth in (3, 5):
+            run = divergence.record_losses("linear", depth, 20, 16.0, 12, 0)
+            order = explosion_order([r["loss"] for r in run])
+            assert order == pytest.approx(depth - 1, rel=0.1)
+
     @pytest.mark.parametrize("losses", [[2.0, 1.0], [2.0, 500.0, 9e5], [200.0, 100.0]])
     def test_too_few(self, losses):
         with pytest.raises(ValueError, match="three losses"):
@@ -248,6 +255,13 @@ class TestDivergence:
         network = divergence.start("normalized", 6, 30, data[0], seed=0)
         run = divergence.train_until(network, *data, rate=0.1, steps=4)
         assert run.step is None and len(run.losses) == 4
+
+    def test_the_bound_is_relative_to_the_start(self, data):
+        network = divergence.start("plain", 3, 30, data[0], seed=0)
+        with torch.no_grad():
+            network.linears[-1].weight.mul_(100)
+        run = divergence.train_until(network, *data, rate=1e-6, steps=3)
+        assert run.losses[0] > 50 and run.step is None
 
     def test_a_loss_that_is_not_finite(self, data):
         network = divergence.start("plain", 6, 30, data[0], seed=0)
@@ -268,6 +282,9 @@ class TestDivergence:
             starts["plain"].linears[1].weight, starts["normalized"].linears[1].weight
         )
         assert len(starts["plain"].linears) == 4
+        linear = divergence.start("linear", 4, 15, data[0], seed=2)
+        torch.testing.assert_close(linear(3 * data[0]), 3 * linear(data[0]))
+        torch.testing.assert_close(linear(-data[0]), -linear(data[0]))
 
     def test_bad_input(self, data):
         with pytest.raises(ValueError, match="kind"):
@@ -310,6 +327,17 @@ class TestDivergence:
             .validation.mean()
         )
         assert means[best.rate] == means.max() and list(best.runs.seed) == [*range(5)]
+        made = pd.DataFrame(
+            {
+                "kind": "plain",
+                "depth": 3,
+                "rate": [0.1] * 3 + [1.0] * 3,
+                "seed": [0, 1, 2] * 2,
+                "validation": [0.8, 0.8, 0.8, 0.9, np.nan, np.nan],
+                "test": 0.7,
+            }
+        )
+        assert divergence.choose_rate(made, kind="plain", depth=3).rate == 0.1
         with pytest.raises(ValueError, match="no run"):
             divergence.choose_rate(results, kind="plain", depth=99)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from bnbook.data.images import images
 from bnbook.experiments import Diverged, Experiment
@@ -96,7 +97,8 @@ def start(
 
     Args:
         kind: "normalized"; "equivalent", without normalization and with the scores of
-            the normalized one on x; "plain", without, from He's initialization.
+            the normalized one on x; "plain", without, from He's initialization;
+            "linear", without and with no activation, variance 1/fan-in.
         depth: number of linear layers, at least 2.
         width: neurons in each hidden layer.
         x: the batch of the equivalence, (M, D).
@@ -106,10 +108,17 @@ def start(
     Raises:
         ValueError: the kind is unknown, or depth or width too small.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind not in (*KINDS, "linear"):
+        raise ValueError(
+            f"kind must be one of {', '.join(KINDS)} and linear, got {kind!r}"
+        )
     require_count("depth", depth, 2)
     widths = (x.shape[1], *[width] * (depth - 1), classes)
+    if kind == "linear":
+        none = nn.Identity()
+        return DenseNetwork(
+            widths, normalization=None, activation=none, gain=1.0, seed=seed
+        )
     if kind == "plain":
         return DenseNetwork(widths, normalization=None, seed=seed)
     normalized = DenseNetwork(widths, seed=seed)
@@ -356,6 +365,7 @@ EXPLOSION = _grid(
             {"kind": "equivalent", "depth": depth, "rate": 16.0}
             for depth in (2, 3, 4, 6, 10)
         ),
+        *({"kind": "linear", "depth": depth, "rate": 16.0} for depth in (2, 3, 4, 6)),
         *({"kind": "normalized", "depth": depth, "rate": 256.0} for depth in (3, 10)),
     ],
     width=50,

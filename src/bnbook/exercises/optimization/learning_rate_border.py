@@ -76,7 +76,7 @@ EXERCISE = FunctionExercise(
         Case(
             "a large rate",
             (np.array([3.0, 10.0]), 9.0),
-            "the rate is above 4, and weights below 1 explode too.",
+            "the rate is above 4, and the border lies below 1.",
         ),
     ),
     returns=("weight",),
