@@ -340,6 +340,37 @@ class TestScores:
         assert same_winners(evaluate(norm, every), scores(every))
         assert (scores(every)[:, 0] == scores(every)[:, 1]).all()
 
+    def test_exact_ties_go_to_the_lower_feature(self):
+        # Real scores are equal, and rounding to fixed point must not break the tie.
+        norm = normalization(
+            [0.2, 0.7, 1.4, -0.1],
+            [0.1, 0.1, 0.1, 0.3],
+            [-0.2, 0.0, -1.0, -0.1],
+            [4.0, 0.25, 1.0, 4.0],
+            eps=0.0,
+        )
+        scores = fold_scores(norm, -30, 30)
+        every = np.arange(-30, 31)[:, None].repeat(4, 1)
+        assert same_winners(evaluate(norm, every), scores(every))
+
+    @given(
+        st.lists(
+            st.sampled_from([1 / 3, 2 / 3, 0.1, 0.2, 0.7, 1.4, -0.1]),
+            min_size=4,
+            max_size=4,
+        ),
+        st.integers(0, 2**32 - 1),
+    )
+    def test_coarse_parameters_collide(self, gamma, seed):
+        rng = np.random.default_rng(seed)
+        beta, mean = rng.choice([-0.2, 0.0, 0.1, 0.3, 1.0], (2, 4))
+        norm = normalization(
+            gamma, beta, mean, rng.choice([0.25, 1.0, 4.0], 4), eps=0.0
+        )
+        scores = fold_scores(norm, -30, 30)
+        every = np.arange(-30, 31)[:, None].repeat(4, 1)
+        assert same_winners(evaluate(norm, every), scores(every))
+
     def test_exceptions_where_rounding_reverses_an_order(self):
         # Scores near 2^24 are a whole unit apart in float32: they collide, and more.
         ones = [1.0] * 100
@@ -461,6 +492,21 @@ class TestNetworks:
         assert packed.nbytes == sum(a.nbytes for a in stored)
         for layer in packed.layers:
             assert all(a.dtype.kind in "iu" for a in layer.arrays.values())
+
+    def test_thresholds_at_the_end_of_16_bits(self):
+        # 217 inputs up to 151: sums up to 32767, and thresholds of constants one beyond.
+        generator = torch.Generator().manual_seed(0)
+        first, last = (
+            BinaryLinear(a, b, generator=generator) for a, b in ((217, 4), (4, 4))
+        )
+        constant = normalization(
+            [-1.0, -1.0, 1.0, 1.0], [0.0] * 4, [4e4, -4e4] * 2, [1.0] * 4
+        )
+        order = normalization([1.0] * 4, [0.1, 0.2, 0.3, 0.4], [0.0] * 4, [1.0] * 4)
+        model = nn.Sequential(first, constant, Sign(), last, order).eval()
+        x = torch.randint(0, 152, (50, 217), generator=generator).float()
+        packed = same(model, x, 151)
+        assert packed.layers[0].arrays["threshold"].dtype == np.int32
 
     def test_weights_take_a_bit_or_two(self):
         for kind, bits in ((BinaryLinear, 1), (TernaryLinear, 2)):
