@@ -1,23 +1,15 @@
-"""The exercises of the part `foundations`: right answers, and a notebook that holds them all."""
+"""The exercises of the part `foundations`."""
 
-import importlib.util
-import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bnbook.exercises import check, stub
+from bnbook.exercises import check
 from bnbook.exercises.foundations import EXERCISES as LISTED
 from bnbook.foundations.backward import batch_norm_backward, batch_norm_backward_steps
 from bnbook.foundations.forward import BatchNorm, batch_norm
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = json.loads(
-    (ROOT / "book/foundations/exercises.ipynb").read_text(encoding="utf-8")
-)
 EXERCISES = {exercise.id: exercise for exercise in LISTED}
 CHAPTERS = tuple(dict.fromkeys(exercise.chapter for exercise in LISTED))
 
@@ -444,96 +436,3 @@ def test_each_chapter_has_enough_exercises(chapter):
     assert len(exercises) >= 6
     assert {exercise.level for exercise in exercises} == {"warm-up", "core", "hard"}
     assert any(exercise.id.endswith("-property") for exercise in exercises)
-
-
-def sources(kind):
-    return [
-        "".join(cell["source"])
-        for cell in NOTEBOOK["cells"]
-        if cell["cell_type"] == kind
-    ]
-
-
-class TestNotebook:
-    def test_stub_cells_are_what_the_solutions_give(self):
-        spec = importlib.util.spec_from_file_location(
-            "exercises_tool", ROOT / "tools" / "exercises.py"
-        )
-        tool = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(tool)
-        assert [name for name, _ in tool.stub_cells(NOTEBOOK)] == list(EXERCISES), (
-            "a stub cell is missing"
-        )
-        assert tool.drifted(NOTEBOOK) == [], "run `python tools/exercises.py sync`"
-
-    def test_exercises_come_in_order_under_their_chapters(self):
-        names = [
-            exercise
-            for chapter in CHAPTERS
-            for exercise in EXERCISES
-            if EXERCISES[exercise].chapter == chapter
-        ]
-        assert names == list(EXERCISES)
-        headings = [
-            source.partition("\n")[0]
-            for source in sources("markdown")
-            if source.startswith("#")
-        ]
-        names = [chapter.rpartition("/")[2].capitalize() for chapter in CHAPTERS]
-        assert headings == ["# Exercises", *(f"## {name}" for name in names)]
-
-    @pytest.mark.parametrize("name", EXERCISES)
-    def test_each_exercise_has_all_its_cells(self, name):
-        exercise = EXERCISES[name]
-        start = f"```{{exercise}} {exercise.title}\n:label: ex-{name}\n\n**{exercise.level.capitalize()}.** "
-        at = [
-            i
-            for i, cell in enumerate(NOTEBOOK["cells"])
-            if "".join(cell["source"]).startswith(start)
-        ]
-        assert len(at) == 1, f"no markdown cell starts with {start!r}"
-        hints = [
-            f'hint("{name}"{f", {n}" if n > 1 else ""})'
-            for n in range(1, len(exercise.hints) + 1)
-        ]
-        expected = [
-            stub(name),
-            f'check("{name}", {exercise.reference.__name__})',
-            *hints,
-            f'solution("{name}")',
-        ]
-        cells = NOTEBOOK["cells"][at[0] + 1 : at[0] + 1 + len(expected)]
-        assert ["".join(cell["source"]) for cell in cells] == expected
-        folded = cells[2:]
-        assert all("hide-cell" in cell["metadata"]["tags"] for cell in folded)
-        labels = [cell["metadata"]["mystnb"]["code_prompt_show"] for cell in folded]
-        total = len(hints)
-        assert labels == [
-            *(f"Show hint {n} of {total}" for n in range(1, total + 1)),
-            "Show solution",
-        ]
-
-    def test_stored_outputs_are_those_of_an_unsolved_notebook(self):
-        code = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
-        assert [cell["execution_count"] for cell in code] == list(
-            range(1, len(code) + 1)
-        )
-        for cell in code:
-            shown = "".join(
-                "".join(o.get("data", {}).get("text/plain", ""))
-                for o in cell["outputs"]
-            )
-            assert all(
-                output["output_type"] == "execute_result" for output in cell["outputs"]
-            )
-            if "".join(cell["source"]).startswith("check("):
-                assert shown.startswith("○ ")
-                assert ": not attempted\n" in shown
-            assert not re.search(
-                r"/(tmp|home|root|work|Users)/|0x[0-9a-f]{6}",
-                json.dumps(cell["outputs"]),
-            )
-
-    def test_no_two_functions_share_a_name(self):
-        names = [exercise.reference.__name__ for exercise in LISTED]
-        assert len(set(names)) == len(names)

@@ -1,19 +1,12 @@
-"""The exercises of the part `training`: right answers, and a notebook that holds them all."""
+"""The exercises of the part `training`."""
 
-import importlib.util
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bnbook.exercises import check, stub
+from bnbook.exercises import check
 from bnbook.exercises.training import EXERCISES as LISTED
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = json.loads(
-    (ROOT / "book/training/exercises.ipynb").read_text(encoding="utf-8")
-)
 EXERCISES = {exercise.id: exercise for exercise in LISTED}
 CHAPTERS = tuple(dict.fromkeys(exercise.chapter for exercise in LISTED))
 
@@ -280,52 +273,3 @@ def test_each_chapter_has_enough_exercises(chapter):
         assert len(exercise.mistakes) >= 3
         assert len(exercise.hints) >= 2
         assert exercise.alternatives
-
-
-class TestNotebook:
-    def test_stub_cells_are_what_the_solutions_give(self):
-        spec = importlib.util.spec_from_file_location(
-            "exercises_tool", ROOT / "tools" / "exercises.py"
-        )
-        tool = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(tool)
-        assert [name for name, _ in tool.stub_cells(NOTEBOOK)] == list(EXERCISES), (
-            "a stub cell is missing"
-        )
-        assert tool.drifted(NOTEBOOK) == [], "run `python tools/exercises.py sync`"
-
-    def test_exercises_come_in_order_under_their_chapters(self):
-        found = [
-            exercise
-            for chapter in CHAPTERS
-            for exercise in EXERCISES
-            if EXERCISES[exercise].chapter == chapter
-        ]
-        assert found == list(EXERCISES)
-        sources = ["".join(c["source"]) for c in NOTEBOOK["cells"]]
-        headings = [s.partition("\n")[0] for s in sources if s.startswith("## ")]
-        names = [chapter.rpartition("/")[2].capitalize() for chapter in CHAPTERS]
-        assert headings == [f"## {name}" for name in names]
-
-    @pytest.mark.parametrize("name", EXERCISES)
-    def test_each_exercise_has_all_its_cells(self, name):
-        exercise = EXERCISES[name]
-        start = f"```{{exercise}} {exercise.title}\n:label: ex-{name}\n\n**{exercise.level.capitalize()}.** "
-        sources = ["".join(cell["source"]) for cell in NOTEBOOK["cells"]]
-        at = [i for i, source in enumerate(sources) if source.startswith(start)]
-        assert len(at) == 1, f"no markdown cell starts with {start!r}"
-        hints = [
-            f'hint("{name}"{f", {n}" if n > 1 else ""})'
-            for n in range(1, len(exercise.hints) + 1)
-        ]
-        expected = [
-            stub(name),
-            f'check("{name}", {exercise.reference.__name__})',
-            *hints,
-            f'solution("{name}")',
-        ]
-        assert sources[at[0] + 1 : at[0] + 1 + len(expected)] == expected
-
-    def test_no_two_functions_share_a_name(self):
-        names = [exercise.reference.__name__ for exercise in LISTED]
-        assert len(set(names)) == len(names)
