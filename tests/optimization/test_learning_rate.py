@@ -19,7 +19,7 @@ from bnbook.exercises.optimization import (
     learning_rate_property,
 )
 from bnbook.experiments import Diverged, deviation
-from bnbook.optimization import divergence
+from bnbook.optimization import divergence, divergence_runs
 from bnbook.optimization.dense import BatchNorm, DenseNetwork
 from bnbook.optimization.descent import tensors
 from bnbook.optimization.learning_rate import (
@@ -230,12 +230,12 @@ class TestOrder:
         assert explosion_order(dead) == pytest.approx(order)
 
     def test_of_two_layers(self):
-        run = divergence.record_losses("equivalent", 2, 20, 30.0, 8, 0)
+        run = divergence_runs.record_losses("equivalent", 2, 20, 30.0, 8, 0)
         assert explosion_order([r["loss"] for r in run]) == pytest.approx(1, abs=0.15)
 
     def test_of_linear_layers(self):
         for depth in (3, 5):
-            run = divergence.record_losses("linear", depth, 20, 16.0, 12, 0)
+            run = divergence_runs.record_losses("linear", depth, 20, 16.0, 12, 0)
             order = explosion_order([r["loss"] for r in run])
             assert order == pytest.approx(depth - 1, rel=0.1)
 
@@ -296,7 +296,7 @@ class TestDivergence:
             divergence.train_until(network, *data, rate=0.1, steps=1, bound=1.0)
 
     def test_limits_are_limits(self):
-        found = divergence.find_limits("equivalent", 4, 20, 15, 0)
+        found = divergence_runs.find_limits("equivalent", 4, 20, 15, 0)
         assert found["trains"] <= found["stable"] < 7
         x, t = tensors(images("digits", seed=0).standardized().train)
         for power, diverges in (
@@ -307,19 +307,19 @@ class TestDivergence:
             run = divergence.train_until(network, x, t, rate=2**power, steps=15)
             assert (run.step is not None) == diverges
         with pytest.raises(ValueError, match="no rate"):
-            divergence.find_limits("plain", 4, 20, 1, 0, lowest=12)
+            divergence_runs.find_limits("plain", 4, 20, 1, 0, lowest=12)
 
     def test_training_on_batches(self):
         at = {"width": 20, "batch": 64, "epochs": 2, "seed": 0}
-        found = divergence.train_on_batches("normalized", 3, rate=0.5, **at)
+        found = divergence_runs.train_on_batches("normalized", 3, rate=0.5, **at)
         assert found["validation"] > 0.8 and found["loss"] < 1
         assert found["dead"] == 0 and 1 < found["grown"] < 2
         with pytest.raises(Diverged):
-            divergence.train_on_batches("plain", 6, rate=1e3, **at)
+            divergence_runs.train_on_batches("plain", 6, rate=1e3, **at)
 
     def test_choice_counts_divergence_as_failure(self):
-        results = divergence.ACCURACY.load()
-        best = divergence.choose_rate(results, kind="plain", depth=10)
+        results = divergence_runs.ACCURACY.load()
+        best = divergence_runs.choose_rate(results, kind="plain", depth=10)
         means = (
             results[(results.kind == "plain") & (results.depth == 10)]
             .fillna({"validation": 0.0})
@@ -337,23 +337,23 @@ class TestDivergence:
                 "test": 0.7,
             }
         )
-        assert divergence.choose_rate(made, kind="plain", depth=3).rate == 0.1
+        assert divergence_runs.choose_rate(made, kind="plain", depth=3).rate == 0.1
         with pytest.raises(ValueError, match="no run"):
-            divergence.choose_rate(results, kind="plain", depth=99)
+            divergence_runs.choose_rate(results, kind="plain", depth=99)
 
     def test_fresh_starts_use_the_chosen_rates(self):
-        results, fresh = divergence.ACCURACY.load(), divergence.FRESH.load()
+        results, fresh = divergence_runs.ACCURACY.load(), divergence_runs.FRESH.load()
         for depth in (3, 10):
             chosen = {
-                divergence.choose_rate(results, kind=kind, depth=depth).rate
+                divergence_runs.choose_rate(results, kind=kind, depth=depth).rate
                 for kind in ("plain", "normalized")
             }
             assert set(fresh[fresh.depth == depth].rate) == chosen
         assert not set(fresh.seed) & set(results.seed)
 
     def test_results_are_stored_and_can_be_repeated(self):
-        assert all(not one.missing() for one in divergence.EXPERIMENTS)
-        live, stored = divergence.SEEDS.replay(kind="plain", width=32, seed=0)
+        assert all(not one.missing() for one in divergence_runs.EXPERIMENTS)
+        live, stored = divergence_runs.SEEDS.replay(kind="plain", width=32, seed=0)
         assert deviation(live, stored) < 1e-3
 
 

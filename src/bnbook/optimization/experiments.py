@@ -1,7 +1,7 @@
 """The long experiments of this part: `make experiments`."""
 
 from bnbook.optimization import (
-    divergence,
+    divergence_runs,
     landscape_runs,
     lp_precision,
     lp_training,
@@ -12,7 +12,7 @@ from bnbook.optimization import (
 
 EXPERIMENTS = (
     *rate_sweep.EXPERIMENTS,
-    *divergence.EXPERIMENTS,
+    *divergence_runs.EXPERIMENTS,
     *scale_training.EXPERIMENTS,
     *landscape_runs.EXPERIMENTS,
     *lp_training.EXPERIMENTS,
