@@ -72,7 +72,7 @@ _rng = np.random.default_rng(901)
 _factor = _rng.normal(size=(4, 4))
 
 EXERCISE = FunctionExercise(
-    id="ls-gradients",
+    id="least-squares-gradients",
     chapter="optimization/least_squares",
     title="Gradients in polar coordinates",
     level="warm-up",

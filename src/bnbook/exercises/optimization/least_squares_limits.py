@@ -81,7 +81,7 @@ _rng = np.random.default_rng(903)
 _factor, _u = _rng.normal(size=(4, 4)), _rng.normal(size=4)
 
 EXERCISE = FunctionExercise(
-    id="ls-limits",
+    id="least-squares-limits",
     chapter="optimization/least_squares",
     title="Three limits",
     level="core",

@@ -153,7 +153,7 @@ def by_the_closed_form(gradient):
 
 
 EXERCISE = PropertyExercise(
-    id="ls-property",
+    id="least-squares-property",
     chapter="optimization/least_squares",
     title="A test for the normalized gradient",
     level="hard",

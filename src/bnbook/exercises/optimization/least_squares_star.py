@@ -59,7 +59,7 @@ _rng = np.random.default_rng(902)
 _factor = _rng.normal(size=(4, 4))
 
 EXERCISE = FunctionExercise(
-    id="ls-star",
+    id="least-squares-star",
     chapter="optimization/least_squares",
     title="The pseudo-condition number",
     level="core",

@@ -75,7 +75,7 @@ _rng = np.random.default_rng(904)
 _factor = _rng.normal(size=(4, 4))
 
 EXERCISE = FunctionExercise(
-    id="ls-step",
+    id="least-squares-step",
     chapter="optimization/least_squares",
     title="One decoupled step",
     level="core",
