@@ -1,5 +1,6 @@
 """Scale-invariant weights: one step, equilibrium, bounds, training, exercises."""
 
+import functools
 import math
 
 import numpy as np
@@ -228,23 +229,24 @@ class TestRayleigh:
             norm2_bound(0.1, 1.0, smoothness=1.0, slope=0.0, drop=1.0)
 
 
-class TestTraining:
-    @pytest.fixture(scope="class")
-    def recorded(self):
-        network, x, t = classifier("digits", seed=0)
-        at = {"rate": 2.0, "decay": 0.02, "batch": 64, "seed": 0}
-        return train_scaled(network, x, t, steps=30, **at), network
+@functools.cache
+def recorded():
+    network, x, t = classifier("digits", seed=0)
+    at = {"rate": 2.0, "decay": 0.02, "batch": 64, "seed": 0}
+    return train_scaled(network, x, t, steps=30, **at), network
 
-    def test_orthogonal_and_pythagoras(self, recorded):
-        run, _ = recorded
+
+class TestTraining:
+    def test_orthogonal_and_pythagoras(self):
+        run, _ = recorded()
         assert np.abs(run.cosine).max() < 1e-9
         expected = next_norm2(run.norm2[:-1], run.gradient2, 2.0, 0.02)
         np.testing.assert_allclose(run.norm2[1:], expected, rtol=1e-9)
         angle = step_angle(run.norm2[:-1], run.gradient2, 2.0, 0.02)
         np.testing.assert_allclose(run.angle, angle, atol=1e-9)
 
-    def test_same_as_descend(self, recorded):
-        _, network = recorded
+    def test_same_as_descend(self):
+        _, network = recorded()
         other, x, t = classifier("digits", seed=0)
         hidden = [linear.weight for linear in other.linears[:-1]]
         rest = [p for p in other.parameters() if not any(p is w for w in hidden)]
