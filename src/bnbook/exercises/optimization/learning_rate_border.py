@@ -56,7 +56,7 @@ def by_logarithms(layers, rate):
 
 
 EXERCISE = FunctionExercise(
-    id="learning_rate-border",
+    id="learning-rate-border",
     chapter="optimization/learning_rate",
     title="The border",
     level="core",

@@ -85,7 +85,7 @@ def _case(name, shape, note=""):
 
 
 EXERCISE = FunctionExercise(
-    id="learning_rate-layer",
+    id="learning-rate-layer",
     chapter="optimization/learning_rate",
     title="Two gradients, one convention",
     level="warm-up",

@@ -73,7 +73,7 @@ def from_the_step(weight, gradient, rate):
 _rng = np.random.default_rng(4102)
 
 EXERCISE = FunctionExercise(
-    id="learning_rate-length",
+    id="learning-rate-length",
     chapter="optimization/learning_rate",
     title="Too long a step",
     level="core",

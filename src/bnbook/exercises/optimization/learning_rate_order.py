@@ -62,7 +62,7 @@ def one_by_one(losses):
 
 
 EXERCISE = FunctionExercise(
-    id="learning_rate-order",
+    id="learning-rate-order",
     chapter="optimization/learning_rate",
     title="Faster than exponential",
     level="core",

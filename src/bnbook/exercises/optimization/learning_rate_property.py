@@ -138,7 +138,7 @@ def many_random_runs(diverged):
 
 
 EXERCISE = PropertyExercise(
-    id="learning_rate-property",
+    id="learning-rate-property",
     chapter="optimization/learning_rate",
     title="A test for a divergence",
     level="hard",

@@ -62,7 +62,7 @@ def by_the_angle(norm2, gradient, rate):
 _rng = np.random.default_rng(811)
 
 EXERCISE = FunctionExercise(
-    id="scale_invariance-bounce",
+    id="scale-invariance-bounce",
     chapter="optimization/scale_invariance",
     title="What one step leaves of the rate",
     level="core",

@@ -166,7 +166,7 @@ def by_differences(gradient):
 
 
 EXERCISE = PropertyExercise(
-    id="scale_invariance-property",
+    id="scale-invariance-property",
     chapter="optimization/scale_invariance",
     title="A test for scale invariance",
     level="hard",

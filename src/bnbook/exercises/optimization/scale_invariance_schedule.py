@@ -97,7 +97,7 @@ def in_the_plane(norm2, gradient2, rates, decay):
 
 
 EXERCISE = FunctionExercise(
-    id="scale_invariance-schedule",
+    id="scale-invariance-schedule",
     chapter="optimization/scale_invariance",
     title="After the drop",
     level="core",

@@ -78,7 +78,7 @@ def by_the_fixed_point(gradient2, rate, decay, momentum):
 
 
 EXERCISE = FunctionExercise(
-    id="scale_invariance-settled",
+    id="scale-invariance-settled",
     chapter="optimization/scale_invariance",
     title="Where momentum settles",
     level="hard",

@@ -94,7 +94,7 @@ def _case(size, norm2, rate, decay):
 
 
 EXERCISE = FunctionExercise(
-    id="scale_invariance-sphere",
+    id="scale-invariance-sphere",
     chapter="optimization/scale_invariance",
     title="A step on the sphere",
     level="core",

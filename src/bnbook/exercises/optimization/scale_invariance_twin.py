@@ -56,7 +56,7 @@ def from_the_product(rate, decay, factor):
 
 
 EXERCISE = FunctionExercise(
-    id="scale_invariance-twin",
+    id="scale-invariance-twin",
     chapter="optimization/scale_invariance",
     title="The twin run",
     level="warm-up",
