@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from bnbook.experiments import deviation
 from bnbook.foundations.backward import batch_norm_backward
 from bnbook.foundations.forward import batch_norm
 from bnbook.propagation import binary_arguments as arguments
+from bnbook.propagation import binary_shapes as shapes
 from bnbook.propagation import binary_training as training
 from bnbook.propagation.binary import (
     ESTIMATORS,
@@ -34,6 +36,7 @@ from bnbook.propagation.binary_theory import (
     ACTIVATIONS,
     B,
     autograd_variances,
+    batch_averages,
     lattice_slope,
     normalized_slope,
     sign_theory,
@@ -131,6 +134,7 @@ class TestEstimators:
             lambda: Sign("tanh"),
             lambda: BinaryLinear(2, 2, estimator="tanh"),
             lambda: slope("tanh"),
+            lambda: batch_averages("tanh"),
         ):
             with pytest.raises(ValueError, match="identity, hardtanh, relu"):
                 call()
@@ -292,6 +296,23 @@ class TestTheory:
             expected = float(normalized_slope(estimator).subs(B, batch))
             assert abs(mean - expected) < 4 * error
             assert error < 0.01 * expected
+
+    @every_estimator
+    @pytest.mark.parametrize("batch", [4, 7, 64])
+    def test_batch_averages_by_quadrature(self, estimator, batch):
+        """ŝ² = (B − 1) v, v ~ Beta: with v = u² the density has no pole at 0."""
+        nodes, weights = np.polynomial.legendre.leggauss(200)
+        end = math.sqrt(1 / (batch - 1))
+        got = [float(e.subs(B, batch)) for e in batch_averages(estimator)]
+        expected = np.zeros(2)
+        for low, high in ((-1, -end), (-end, 0), (0, end), (end, 1)):
+            u = low + (high - low) * (nodes + 1) / 2
+            dense = (1 - u**2) ** (batch / 2 - 2) * weights * (high - low) / 2
+            dense *= math.gamma((batch - 1) / 2) / math.gamma(batch / 2 - 1)
+            s = math.sqrt(batch - 1) * u
+            h = ACTIVATIONS[estimator].derivative(s)
+            expected += [(h * dense).sum(), (h * s**2 * dense).sum()]
+        np.testing.assert_allclose(got, expected / math.sqrt(math.pi), rtol=1e-10)
 
     @every_estimator
     def test_normalized_factor_tends_to_the_slope(self, estimator):
@@ -653,11 +674,71 @@ class TestTraining:
         with pytest.raises(ValueError, match="no rows"):
             training.at_best_rate(rows[:0])
 
-    def test_shapes_have_equally_many_weights(self):
-        counts = []
-        for hidden in training.SHAPES.values():
-            counts.append(sum(a * b for a, b in itertools.pairwise((64, *hidden, 10))))
-        assert max(counts) / min(counts) < 1.1
+    def test_grid_trains_every_pair_alone(self):
+        """The row of a rate and a seed does not depend on its neighbours."""
+        names = {"norm": "bn", "estimator": "hardtanh"}
+        how = {"widths": (64, 8, 10), "names": names, "optimizer": "sgd", "epochs": 2}
+        rows = training.train_grid(**how, rates=(0.01, 1.0), seeds=(7, 3))
+        assert [(r["learning_rate"], r["seed"]) for r in rows] == [
+            (0.01, 7), (0.01, 3), (1.0, 7), (1.0, 3)
+        ]  # fmt: skip
+        (alone,) = training.train_grid(**how, rates=(1.0,), seeds=(7,))
+        assert alone["seed"] == 7 and alone["diverged_at"] == -1
+        assert abs(alone["test"] - rows[2]["test"]) < 0.02
+        assert abs(alone["test"] - rows[0]["test"]) > 0.1
+
+
+class TestShapes:
+    def test_have_equally_many_weights(self):
+        def count(shape):
+            return sum(a * b for a, b in itertools.pairwise(shapes.widths_of(shape)))
+
+        six = [count(shape) for shape in shapes.SHAPES]
+        assert max(six) / min(six) < 1.1
+        # the controls have no fewer than the constant network, so none loses by size
+        assert min(map(count, shapes.CONTROLS)) >= count("constant")
+
+    def test_controls_put_the_narrow_layer_elsewhere(self):
+        for hidden in shapes.CONTROLS.values():
+            assert sorted(hidden)[1:] == [80] * 4
+        assert sorted(shapes.CONTROLS["first24"]) == sorted(shapes.CONTROLS["mid24"])
+        for name in ("first16", "last16"):
+            assert sorted(shapes.CONTROLS[name]) == sorted(shapes.SHAPES["bottleneck"])
+
+    def test_unknown_shape(self):
+        with pytest.raises(ValueError, match="unknown shape 'round'"):
+            shapes.widths_of("round")
+
+    def test_fresh_seeds_train_as_the_others(self):
+        how = {"shape": "last16", "epochs": 1}
+        rows = shapes.shape_run(precision="binary", seeds=2, **how)
+        (row,) = [r for r in rows if (r["learning_rate"], r["seed"]) == (1.0, 1)]
+        (fresh,) = shapes.fresh_run(learning_rate=1.0, first_seed=1, seeds=1, **how)
+        assert fresh["seed"] == 1 and "learning_rate" not in fresh
+        assert abs(fresh["test"] - row["test"]) < 0.02
+        assert abs(fresh["validation"] - row["validation"]) < 0.02
+
+
+SLICES = [
+    (training.SWEEP, training.SLICE),
+    (training.LOW, training.LOW_SLICE),
+    (shapes.WIDTHS, shapes.WIDTHS_SLICE),
+    (shapes.FRESH, shapes.FRESH_SLICE),
+]
+
+
+class TestStored:
+    @pytest.mark.parametrize(("experiment", "setting"), SLICES)
+    def test_trainings_repeat_the_stored_ones(self, experiment, setting):
+        live, stored = experiment.replay(**setting)
+        found = ["validation", "test"]
+        assert (live[found] - stored[found]).abs().to_numpy().max() < 0.1
+        rest = [name for name in stored if name not in found]
+        assert deviation(live[rest], stored[rest]) == 0
+
+    def test_measurements_repeat_the_stored_ones(self):
+        live, stored = arguments.ARGUMENTS.replay(**arguments.ARGUMENTS_SLICE)
+        assert deviation(live, stored) < 0.05
 
 
 class TestArguments:
@@ -678,6 +759,67 @@ class TestArguments:
         none = [torch.ones(1, 2, 2), torch.zeros(1, 3, 1)]
         assert np.isinf(arguments.gradient_range(none))
         assert abs(arguments.gradient_cosine(none, none) - 0.5) < 1e-12
+
+    @every_estimator
+    def test_one_step_by_hand(self, estimator):
+        """Each network alone, with the layers of `binary` and an optimizer of PyTorch."""
+        torch.manual_seed(0)
+        networks, rate = make(estimator=estimator, seeds=(3, 4)), 20.0
+        with torch.no_grad():  # no sign of 0
+            for part in networks.parts:
+                part.beta += 0.1 * torch.randn(part.beta.shape)
+        x, t = torch.randn(2, 32, 8), torch.randint(2, (2, 32))
+        found = arguments.measure_step(networks, x, t, rate)
+        assert set(found) == {"range", "cosine", "shift", "moved"}
+        for at in range(2):
+            single = Single(networks, at)
+            layers = list(single.linear)
+            states = []
+            for _ in range(2):
+                single.zero_grad()
+                functional.cross_entropy(single(x[at]), t[at]).backward()
+                a, means = x[at], []
+                for linear, norm in zip(layers, single.norms, strict=False):
+                    a = single.sign(norm(linear(a)))
+                    means.append(a.detach().mean(0))
+                gradients = [layer.weight.grad.clone() for layer in layers]
+                signs = [sign(layer.weight.detach()) for layer in layers]
+                states.append((torch.cat(means), gradients, signs))
+                torch.optim.SGD([layer.weight for layer in layers], rate).step()
+                clip_latent(single)
+            (means, grads, signs), (means_, grads_, signs_) = states
+            sizes = [g.square().mean().sqrt().item() for g in grads]
+            cosines = [
+                ((g * h).sum() / (g.norm() * h.norm())).item()
+                for g, h in zip(grads, grads_, strict=True)
+            ]
+            turned = [(v != w).flatten() for v, w in zip(signs, signs_, strict=True)]
+            expected = {
+                "range": math.log10(max(sizes) / min(sizes)),
+                "cosine": np.mean(cosines),
+                "shift": (means - means_).abs().mean().item(),
+                "moved": torch.cat(turned).float().mean().item(),
+            }
+            assert 0.01 < expected["moved"] < 0.9
+            assert any((layer.weight.abs() == 1).any() for layer in layers)  # clipped
+            for name, value in expected.items():
+                assert abs(found[name][at] - value) < 1e-4, name
+
+    @every_estimator
+    def test_clipping_changes_no_measurement(self, estimator):
+        """It turns no sign, and gradients go straight through to the latent weights."""
+        wide = make(estimator=estimator)
+        with torch.no_grad():
+            for weight in wide.weights:
+                weight *= 20
+        clipped = copy.deepcopy(wide)
+        clipped.clip_latent()
+        x, t = torch.randn(2, 16, 8), torch.arange(32).view(2, 16) % 2
+        assert not torch.equal(wide.weights[0], clipped.weights[0])
+        assert torch.equal(arguments.balances(wide, x), arguments.balances(clipped, x))
+        pairs = [arguments.layer_gradients(n, x, t) for n in (wide, clipped)]
+        for g, h in zip(*pairs, strict=True):
+            assert torch.equal(g, h)
 
     def test_a_small_run(self):
         how = {"estimator": "relu", "norm": "bn", "seeds": 2, "epochs": 1}

@@ -180,13 +180,16 @@ class BinaryLinear(_BinaryWeights):
             TypeError: x is not a floating-point tensor.
             ValueError: its last axis has another length than in_features.
         """
+        self._require_features(x)
+        return functional.linear(x, self.binary_weight(), self.bias)
+
+    def _require_features(self, x: torch.Tensor) -> None:
         _require_floating("x", x)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"x must have {self.in_features} features on its last axis, "
                 f"got shape {tuple(x.shape)}; reshape it"
             )
-        return functional.linear(x, self.binary_weight(), self.bias)
 
     def extra_repr(self) -> str:
         """Sizes and clipping."""
@@ -260,6 +263,13 @@ class BinaryConv2d(_BinaryWeights):
             TypeError: x is not a floating-point tensor.
             ValueError: x has another shape, or is smaller than the window.
         """
+        self._require_images(x)
+        padded = functional.pad(x, (self.padding,) * 4, value=self.pad_value)
+        return functional.conv2d(
+            padded, self.binary_weight(), self.bias, stride=self.stride
+        )
+
+    def _require_images(self, x: torch.Tensor) -> None:
         _require_floating("x", x)
         if x.ndim != 4:
             raise ValueError(
@@ -276,10 +286,6 @@ class BinaryConv2d(_BinaryWeights):
                 f"x is {sides[0]} × {sides[1]} with padding {self.padding}, smaller than the "
                 f"window {self.kernel_size}; pad it more"
             )
-        padded = functional.pad(x, (self.padding,) * 4, value=self.pad_value)
-        return functional.conv2d(
-            padded, self.binary_weight(), self.bias, stride=self.stride
-        )
 
     def extra_repr(self) -> str:
         """Sizes and clipping."""

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from bnbook.experiments import Experiment
+from bnbook.propagation.binary_shapes import FRESH, WIDTHS
 from bnbook.propagation.binary_training import (
     CONSTANT,
     EPOCHS,
+    LOW,
     SEEDS,
     SWEEP,
-    WIDTHS,
     SignNetworks,
     data,
     train,
@@ -69,42 +70,58 @@ def balances(networks: SignNetworks, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([a.mean(1) for a in outputs], dim=1)
 
 
+def measure_step(
+    networks: SignNetworks, x: torch.Tensor, t: torch.Tensor, learning_rate: float
+) -> dict[str, np.ndarray]:
+    """Move the weights of a copy of networks of signs down their gradient, and compare.
+
+    One step of plain gradient descent; β and γ stay. The copy is not clipped: clipping
+    turns no sign, and only signs are multiplied by.
+
+    Args:
+        networks: R networks of precision "binary", in training mode; left as they are.
+        x, t: a batch for each, (R, B, inputs) and (R, B).
+        learning_rate: of the step.
+
+    Returns:
+        For each network, (R,):
+        range: `gradient_range` before the step.
+        cosine: `gradient_cosine` between the gradients before and after it.
+        shift: change of a hidden neuron's mean sign, mean over the neurons.
+        moved: share of the weights whose sign it turns.
+    """
+    before, inputs = layer_gradients(networks, x, t), balances(networks, x)
+    moved = copy.deepcopy(networks)
+    turned = total = 0
+    with torch.no_grad():
+        for weight, g in zip(moved.weights, before, strict=True):
+            signs = weight >= 0
+            weight -= learning_rate * g
+            turned = turned + (signs != (weight >= 0)).sum((1, 2))
+            total += signs[0].numel()
+    return {
+        "range": gradient_range(before),
+        "cosine": gradient_cosine(before, layer_gradients(moved, x, t)),
+        "shift": (balances(moved, x) - inputs).abs().mean(1).numpy(),
+        "moved": (turned / total).numpy(),
+    }
+
+
 def argument_run(
     *, estimator: str, norm: str, learning_rate: float, seeds: int, epochs: int
 ) -> list[dict[str, float]]:
-    """Train with several seeds, and measure before every eighth update.
-
-    Each measurement makes one step of plain gradient descent, with the rate of the
-    training, on a copy of the networks.
+    """Train with several seeds, and `measure_step` before every eighth update, with the
+    learning rate of the training.
 
     Returns:
-        For each seed:
-        range: mean `gradient_range`.
-        cosine: mean `gradient_cosine` between the gradients before and after the step.
-        shift: mean change, by the step, of a hidden neuron's mean sign.
-        moved: share of the weights of the network whose sign the step turns.
+        For each seed the mean over the measurements: range, cosine, shift, moved.
     """
-    names = "range", "cosine", "shift", "moved"
-    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    found: list[dict[str, np.ndarray]] = []
     updates = itertools.count(1)
 
     def watch(networks: SignNetworks, x: torch.Tensor, t: torch.Tensor) -> None:
-        if next(updates) % EVERY:
-            return
-        before, inputs = layer_gradients(networks, x, t), balances(networks, x)
-        moved = copy.deepcopy(networks)
-        turned = total = 0
-        with torch.no_grad():
-            for weight, g in zip(moved.weights, before, strict=True):
-                signs = weight >= 0
-                weight -= learning_rate * g
-                turned = turned + (signs != (weight >= 0)).sum((1, 2))
-                total += signs[0].numel()
-        moved.clip_latent()
-        found["range"].append(gradient_range(before))
-        found["cosine"].append(gradient_cosine(before, layer_gradients(moved, x, t)))
-        found["shift"].append((balances(moved, x) - inputs).abs().mean(1).numpy())
-        found["moved"].append((turned / total).numpy())
+        if next(updates) % EVERY == 0:
+            found.append(measure_step(networks, x, t, learning_rate))
 
     networks = SignNetworks(
         CONSTANT, norm=norm, estimator=estimator, seeds=range(seeds)
@@ -113,21 +130,31 @@ def argument_run(
     how = {"optimizer": "sgd", "epochs": epochs, "watch": watch}
     rates = [learning_rate] * seeds
     train(networks, x, t, rates=rates, seeds=range(seeds), **how)
-    means = {name: np.mean(values, axis=0) for name, values in found.items()}
+    means = {name: np.mean([f[name] for f in found], axis=0) for name in found[0]}
     return [
         {"seed": seed} | {name: float(v[seed]) for name, v in means.items()}
         for seed in range(seeds)
     ]
 
 
+ARGUMENTS_SLICE = {
+    "estimator": "identity",
+    "norm": "bn",
+    "learning_rate": BEST_RATES["identity", "bn"],
+    "seeds": 1,
+    "epochs": 2,
+}
 ARGUMENTS = Experiment(
     part="propagation",
     name="binary_arguments",
     run=argument_run,
     settings=[
-        {"estimator": estimator, "norm": norm, "learning_rate": rate}
-        | {"seeds": SEEDS, "epochs": EPOCHS}
-        for (estimator, norm), rate in BEST_RATES.items()
+        *(
+            {"estimator": estimator, "norm": norm, "learning_rate": rate}
+            | {"seeds": SEEDS, "epochs": EPOCHS}
+            for (estimator, norm), rate in BEST_RATES.items()
+        ),
+        ARGUMENTS_SLICE,
     ],
 )
-EXPERIMENTS = (SWEEP, WIDTHS, ARGUMENTS)
+EXPERIMENTS = (SWEEP, LOW, WIDTHS, FRESH, ARGUMENTS)

@@ -57,20 +57,28 @@ def sign_rule(
 
     Source: Sari and Partovi Nia (2020), §3, for γ > 0.
     """
-    named = {"gamma": gamma, "beta": beta, "mean": mean, "std": std}
-    for name, value in named.items():
-        require_float_array(name, value)
-        require_shape(name, value, np.shape(gamma), "one entry a neuron")
-    if not (std > 0).all():
-        raise ValueError(
-            f"std must be positive, got {std.min()}; a constant neuron needs ε > 0"
-        )
+    _require_norm(gamma=gamma, beta=beta, mean=mean, std=std)
     with np.errstate(over="ignore"):
         shift = beta * std / np.where(gamma == 0, 1, gamma)
     bias = np.where(gamma == 0, 0, mean - shift)
+    _require_range(bias)
+    return SignRule(bias, np.sign(gamma), np.where(beta >= 0, 1.0, -1.0))
+
+
+def _require_norm(**named: np.ndarray) -> None:
+    for name, value in named.items():
+        require_float_array(name, value)
+        require_shape(name, value, np.shape(named["gamma"]), "one entry a neuron")
+    if not (named["std"] > 0).all():
+        least = named["std"].min()
+        raise ValueError(
+            f"std must be positive, got {least}; a constant neuron needs ε > 0"
+        )
+
+
+def _require_range(bias: np.ndarray) -> None:
     if not np.isfinite(bias).all():
         raise ValueError(
             "a bias overflows: |γ| is too small beside βσ; set such a γ to 0, "
             "or use a wider dtype"
         )
-    return SignRule(bias, np.sign(gamma), np.where(beta >= 0, 1.0, -1.0))

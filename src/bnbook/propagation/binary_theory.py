@@ -79,12 +79,38 @@ def lattice_slope(estimator: str, fan_in: int) -> Fraction:
     return Fraction(sum(ways), 2**fan_in)
 
 
+def batch_averages(
+    estimator: str, end: sp.Expr = 1 / (B - 1)
+) -> tuple[sp.Expr, sp.Expr]:
+    """E[h(ŝ)²] and E[h(ŝ)² ŝ²] for ŝ standardized in a batch of B normal numbers.
+
+    ŝ²/(B − 1) has the law Beta(1/2, (B − 2)/2), and |ŝ| ≤ 1 where it is at most 1/(B − 1).
+    Weighted with ŝ², whose mean is 1, the law is Beta(3/2, (B − 2)/2).
+
+    Args:
+        estimator: a name in `ACTIVATIONS`.
+        end: what to write for 1/(B − 1), the end of hard-tanh's window.
+
+    Raises:
+        ValueError: the estimator is unknown.
+    """
+    estimator_named(estimator)
+    half, rest = sp.Rational(1, 2), (B - 2) / 2
+    return {
+        "identity": (_ONE, _ONE),
+        "relu": (half, half),
+        "hardtanh": (
+            sp.betainc_regularized(half, rest, 0, end),
+            sp.betainc_regularized(3 * half, rest, 0, end),
+        ),
+    }[estimator]
+
+
 def normalized_slope(estimator: str) -> sp.Expr:
     """The share of an upstream variance that sign and normalization pass, times σ²/γ².
 
-    For a batch of B independent normal s, and g iid, centred and independent of s. The
-    standardized ŝ obeys ŝ²/(B − 1) ~ Beta(1/2, (B − 2)/2) and is independent of σ̂, and
-    h(ŝ) g loses its components along 1 and ŝ:
+    For a batch of B independent normal s, and g iid, centred and independent of s: h(ŝ) g
+    loses its components along 1 and ŝ, and ŝ is independent of σ̂, so
 
         B/(B − 3) · (E[h²] (1 − 1/B) − E[h² ŝ²]/B),  exact, with E[σ²/σ̂²] = B/(B − 3).
 
@@ -94,16 +120,7 @@ def normalized_slope(estimator: str) -> sp.Expr:
     Raises:
         ValueError: the estimator is unknown.
     """
-    estimator_named(estimator)
-    half, rest, end = sp.Rational(1, 2), (B - 2) / 2, 1 / (B - 1)
-    passed, along = {
-        "identity": (_ONE, _ONE),
-        "relu": (half, half),
-        "hardtanh": (
-            sp.betainc_regularized(half, rest, 0, end),
-            sp.betainc_regularized(3 * half, rest, 0, end),
-        ),
-    }[estimator]
+    passed, along = batch_averages(estimator)
     return B / (B - 3) * (passed * (1 - 1 / B) - along / B)
 
 
