@@ -1,0 +1,386 @@
+"""Two-stage backpropagation: the gradient of two towers, one example at a time.
+
+A first tower normalizes each example by itself and yields the moments μ‡ and ν‡ of the
+batch; a second is normalized with them and carries the loss. Autograd through both,
+`two_tower_loss`, and the same gradient streamed, `two_stage_backward`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bnbook.estimation.population_norm import (
+    PopulationNorm,
+    deferred,
+    population_norms,
+    positions_mean,
+)
+from bnbook.estimation.scale_grad import scale_grad
+
+TOWERS = ("first", "second", "joint")
+SEEN_BY = ("first", "second", "both")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means and second moments: of each example, (M, C), or shared by them, (C,)."""
+
+    mean: torch.Tensor
+    square: torch.Tensor
+
+
+class TwoStageNorm(PopulationNorm):
+    """Population normalization whose gradient is found in two towers.
+
+    In training the layer must know its tower, which `tower(model, …)` sets, or one of the
+    two functions below. The values are the same in each; the gradient passes through
+
+    - "first": μ† and ν†, the statistics of the example itself;
+    - "second": μ‡ and ν‡, which the first tower has computed;
+    - "joint": μ‡ and ν‡ of this very layer: one tower whose examples interact at every
+      layer, as in batch renormalization. For comparison.
+
+    Args:
+        num_features, eps, momentum, affine, track_running_stats, device, dtype, r_m, r_v,
+            f_max, u_max, rotation, seed: as for `PopulationNorm`.
+        seen_by: whose examples move the running statistics, if the towers see different
+            ones: "both", or only those of the "first" (as Alg. 1 prints) or "second".
+
+    Source: Anonymous (2022), §3.2, §3.4 and Alg. 1; its mean is taken before the linear
+    operation, see `TwoStageConv2d`.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device=None,
+        dtype=None,
+        *,
+        r_m: float = 1.0,
+        r_v: float = 1.0,
+        f_max: float | None = 2.0,
+        u_max: float | None = 5.0,
+        rotation: str | torch.Tensor | None = None,
+        seed: int = 0,
+        seen_by: str = "both",
+    ):
+        """Start with μ̄ = 0, ν̄ = 1, γ = 1 and β = 0, in no tower."""
+        super().__init__(
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            device,
+            dtype,
+            r_m=r_m,
+            r_v=r_v,
+            f_max=f_max,
+            u_max=u_max,
+            rotation=rotation,
+            seed=seed,
+        )
+        if seen_by not in SEEN_BY:
+            raise ValueError(f"seen_by must be one of {SEEN_BY}, got {seen_by!r}")
+        self.seen_by = seen_by
+        self.tower: str | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what the towers have left behind."""
+        self.own: Moments | None = None  # first tower: μ_b and ν_b, with their graph
+        self.shared: Moments | None = None  # second tower: μ‡ and ν‡
+        self.square_sum: torch.Tensor | float = 0.0  # Σ_b ν_b since then
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalize x, in the tower that the layer is in.
+
+        Raises:
+            ValueError: in training the layer is in no tower, or in the second before the
+                first has run.
+        """
+        if not self.training:
+            return super().forward(x)
+        self.check(x)
+        if self.tower is None:
+            raise ValueError(
+                "a two-stage layer in training must know its tower; train with "
+                "two_tower_loss or two_stage_backward, or run the model inside "
+                'tower(model, "first")'
+            )
+        self.calls += 1
+        mean_b = positions_mean(x)
+        if self.tower == "first":
+            p = self.center(x, self.through_mean(mean_b))
+            square_b = positions_mean(p**2)
+            square = self.through_square(square_b)
+            self.own = Moments(mean_b, square_b)
+        elif self.tower == "joint":
+            p = self.center(x, self.through_mean(mean_b.mean(0)))
+            square_b = positions_mean(p**2)
+            square = self.through_square(square_b.mean(0))
+        else:
+            if self.shared is None:
+                raise ValueError(
+                    "the second tower has no moments: the first did not reach this layer"
+                )
+            p, square = self.center(x, self.shared.mean), self.shared.square
+            square_b = positions_mean(p.detach() ** 2)
+        y = self.output(p, square, bound=self.bound(square_b))
+        self.square_sum = self.square_sum + square_b.detach().sum(0)
+        if self.tower == "joint" or self.seen_by in (self.tower, "both"):
+            self.observe(mean_b, square_b)
+        return y
+
+    def aggregate(self) -> Moments:
+        """μ‡ and ν‡ from what the first tower has kept of each example."""
+        mean, square = self.own.mean.mean(0), self.own.square.mean(0)
+        return Moments(self.through_mean(mean), self.through_square(square))
+
+    def leaves(self) -> Moments:
+        """μ̄ and ν̄ as variables of their own, where backpropagation ends."""
+        return Moments(
+            self.running_mean.clone().requires_grad_(),
+            self.running_var.clone().requires_grad_(),
+        )
+
+
+@contextlib.contextmanager
+def tower(model: nn.Module, name: str) -> Iterator[None]:
+    """Put all two-stage layers of a model into a tower, for the block.
+
+    Raises:
+        ValueError: there is no such tower.
+    """
+    if name not in TOWERS:
+        raise ValueError(f"tower must be one of {TOWERS}, got {name!r}")
+    norms = two_stage_norms(model)
+    before = [norm.tower for norm in norms]
+    for norm in norms:
+        norm.tower = name
+    try:
+        yield
+    finally:
+        for norm, old in zip(norms, before, strict=True):
+            norm.tower = old
+
+
+def two_tower_loss(
+    model: nn.Module,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    x_first: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The loss of the second tower, with the graph of both; all examples at once.
+
+    Afterwards the running statistics have moved by one step.
+
+    Args:
+        model: in training mode, with layers of this module, each used once.
+        x: examples of the second tower, (M, …).
+        t: their targets, (M, …).
+        loss: function of output and targets, a mean over the examples.
+        x_first: examples of the first tower, which need no targets; None for x.
+
+    Returns:
+        The mean loss; `.backward()` gives the two-stage gradient.
+
+    Raises:
+        ValueError: the model has no such layers, is in evaluation mode, uses a layer
+            twice, or has layers that normalize over the batch.
+
+    Source: Anonymous (2022), §3.4.
+    """
+    norms = _require(model, x, t, x_first)
+    with _step(model, norms):
+        with tower(model, "first"):
+            _run(model, norms, x if x_first is None else x_first)
+        for norm in norms:
+            norm.shared = None if norm.own is None else norm.aggregate()
+        with tower(model, "second"):
+            return loss(_run(model, norms, x), t)
+
+
+def two_stage_backward(
+    model: nn.Module,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    x_first: torch.Tensor | None = None,
+    chunk: int = 1,
+) -> torch.Tensor:
+    """Add the gradient of `two_tower_loss` to the `.grad` of the parameters, streamed.
+
+    (a) The second tower, one example at a time, with μ‡ and ν‡ as variables of their own:
+    their gradients g_μ, g_ν add up. (b) The first tower, one example at a time, from the
+    moments of the example back, fed with g_μ and g_ν. No graph holds more than one
+    example. The cap min(ν̄/E_b ν_b, f_max) needs E_b ν_b before (b): it is gathered in (a)
+    where the towers see the same examples, and otherwise in a pass without a graph.
+
+    Args:
+        model, x, t, loss, x_first: as for `two_tower_loss`.
+        chunk: examples in memory at a time; len(x) for all at once.
+
+    Returns:
+        The mean loss, without a graph.
+
+    Raises:
+        ValueError: as `two_tower_loss`, or chunk is below 1.
+
+    Source: Anonymous (2022), §3.2, (a) to (c).
+    """
+    norms = _require(model, x, t, x_first)
+    if not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk must be a whole number of at least 1, got {chunk!r}")
+    first = x if x_first is None else x_first
+    with _step(model, norms):
+        for norm in norms:
+            norm.shared = norm.leaves()
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        with tower(model, "second"):  # (a)
+            for some, targets in zip(x.split(chunk), t.split(chunk), strict=True):
+                part = loss(_run(model, norms, some), targets) * (len(some) / len(x))
+                part.backward()
+                total += part.detach()
+        if x_first is not None and any(n.f_max is not None and n.r_v for n in norms):
+            _gather_squares(model, norms, first, chunk)
+        feeds = [_feed(norm, len(first)) for norm in norms]
+        with tower(model, "first"):  # (b)
+            for some in first.split(chunk):
+                _run(model, norms, some)
+                _backward_from_moments(norms, feeds)
+    return total
+
+
+def _feed(norm: TwoStageNorm, count: int) -> Moments:
+    """What ∂L/∂μ_b and ∂L/∂ν_b are for each of `count` examples of the first tower."""
+    mean, square = norm.shared.mean.grad, norm.shared.square.grad
+    if mean is None or square is None:  # the loss does not see this layer
+        zero = torch.zeros_like(norm.running_mean), torch.zeros_like(norm.running_var)
+        return Moments(*zero)
+    factor = norm.factor(torch.as_tensor(norm.square_sum / count))
+    return Moments(norm.r_m * mean / count, norm.r_v * factor * square / count)
+
+
+def _backward_from_moments(norms: list[TwoStageNorm], feeds: list[Moments]) -> None:
+    """Backpropagate from the moments of the examples that the first tower has just seen."""
+    ends, gradients = [], []
+    for norm, feed in zip(norms, feeds, strict=True):
+        for name in ("mean", "square"):
+            end = getattr(norm.own, name, None)
+            if end is not None and end.requires_grad:
+                ends.append(end)
+                gradients.append(getattr(feed, name).expand_as(end))
+        norm.own = None
+    if ends:
+        torch.autograd.backward(ends, gradients)
+
+
+def _gather_squares(model, norms, x, chunk) -> None:
+    """Sum ν_b over x in each layer, by a forward pass without a graph."""
+    seen_by = [norm.seen_by for norm in norms]
+    for norm in norms:
+        norm.square_sum, norm.seen_by = 0.0, "second"  # stage (b) will see x again
+    try:
+        with tower(model, "first"), torch.no_grad():
+            for some in x.split(chunk):
+                _run(model, norms, some)
+    finally:
+        for norm, old in zip(norms, seen_by, strict=True):
+            norm.seen_by = old
+
+
+def _run(model: nn.Module, norms: list[TwoStageNorm], x: torch.Tensor) -> torch.Tensor:
+    """One forward pass, in which each layer may work once."""
+    for norm in norms:
+        norm.calls = 0
+    y = model(x)
+    if any(norm.calls > 1 for norm in norms):
+        raise ValueError(
+            "the model uses a two-stage layer twice in one pass, where each use has "
+            "statistics of its own; give every place a layer of its own"
+        )
+    return y
+
+
+@contextlib.contextmanager
+def _step(model: nn.Module, norms: list[TwoStageNorm]) -> Iterator[None]:
+    """One step of the running statistics; nothing of it stays in the layers."""
+    # Inside an outer deferred(model), that one says when the statistics move.
+    waits = contextlib.nullcontext() if norms[0].deferring else deferred(model)
+    for norm in norms:
+        norm.forget()
+    try:
+        with waits:
+            yield
+    finally:
+        for norm in norms:
+            norm.forget()
+
+
+def two_stage_norms(model: nn.Module) -> list[TwoStageNorm]:
+    """All layers of this kind in a model, in the order of `model.modules()`."""
+    return [m for m in model.modules() if isinstance(m, TwoStageNorm)]
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, x: torch.Tensor) -> None:
+    """Set the running statistics of all population norms to those of the batch x.
+
+    One pass suffices: each layer takes its statistics before it normalizes.
+    """
+
+    def take(norm: PopulationNorm, inputs: tuple[torch.Tensor]) -> None:
+        (z,) = inputs
+        norm.running_mean.copy_(positions_mean(z).mean(0))
+        p = norm.center(z, norm.running_mean)
+        norm.running_var.copy_(positions_mean(p**2).mean(0))
+
+    training = {m: m.training for m in model.modules()}
+    hooks = [n.register_forward_pre_hook(take) for n in population_norms(model)]
+    try:
+        model.eval()(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _require(model, x, t, x_first) -> list[TwoStageNorm]:
+    norms = two_stage_norms(model)
+    if not norms:
+        raise ValueError(
+            "the model has no TwoStageNorm or TwoStageConv2d; without one its gradient "
+            "needs one stage only"
+        )
+    if not all(norm.training for norm in norms):
+        raise ValueError(
+            "the model is in evaluation mode, where statistics are constants; call "
+            "model.train() first"
+        )
+    for m in model.modules():
+        batch_norm = isinstance(m, nn.modules.batchnorm._BatchNorm)
+        joint = isinstance(m, PopulationNorm) and m.interaction == "batch"
+        if (batch_norm or joint) and m.training:
+            raise ValueError(
+                f"{type(m).__name__} normalizes over the batch, so its examples cannot be "
+                "taken one at a time; replace every one by TwoStageNorm"
+            )
+    if len(x) == 0 or len(x) != len(t) or (x_first is not None and len(x_first) == 0):
+        raise ValueError(
+            f"x and t must hold the same number of examples, at least 1, got {len(x)} "
+            f"and {len(t)}; x_first at least 1"
+        )
+    return norms
