@@ -11,6 +11,7 @@ each operation on the batch and on each example alone, and compares.
 Source: Anonymous (2022), §2.1.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -214,7 +215,10 @@ class SGraph:
         Raises:
             ValueError: as `jacobian`.
         """
-        one = lambda *row: self._jacobians(source, target, [r[None] for r in row])
+
+        def one(*row):
+            return self._jacobians(source, target, [r[None] for r in row])
+
         return torch.func.vmap(one)(*self.inputs)
 
     def _jacobians(self, source, target, inputs):
@@ -224,7 +228,10 @@ class SGraph:
                 f"{[e for e in self.edges if e[0] != INPUT]}"
             )
         f = self.function(target)
-        of_source = lambda s: f(inputs, {**self.values, source: s}).reshape(-1)
+
+        def of_source(value):
+            return f(inputs, {**self.values, source: value}).reshape(-1)
+
         found = torch.func.jacrev(of_source)(self.values[source])
         return found.reshape(found.shape[0], -1)
 
@@ -269,7 +276,7 @@ class SGraph:
             raise ValueError(f"{count} paths are too many; use backpropagation")
         total = 0.0
         for path in self.paths(source):
-            edges = list(zip(path[:-1], path[1:], strict=True))
+            edges = list(itertools.pairwise(path))
             product = jacobians[edges[0]]
             for edge in edges[1:]:
                 product = jacobians[edge] @ product
