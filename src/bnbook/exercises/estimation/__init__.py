@@ -11,6 +11,11 @@ from bnbook.exercises.estimation import (
     s_graph_product,
     s_graph_property,
     s_graph_unbiased,
+    single_example_backward,
+    single_example_fold,
+    single_example_property,
+    single_example_scaling,
+    single_example_shrinkage,
 )
 
 EXERCISES = (
@@ -24,4 +29,9 @@ EXERCISES = (
     s_graph_unbiased.EXERCISE,
     s_graph_factors.EXERCISE,
     s_graph_property.EXERCISE,
+    single_example_scaling.EXERCISE,
+    single_example_backward.EXERCISE,
+    single_example_fold.EXERCISE,
+    single_example_shrinkage.EXERCISE,
+    single_example_property.EXERCISE,
 )
