@@ -18,7 +18,6 @@ from bnbook.estimation.population_norm import (
     population_norms,
     positions_mean,
 )
-from bnbook.estimation.scale_grad import scale_grad
 
 TOWERS = ("first", "second", "joint")
 SEEN_BY = ("first", "second", "both")

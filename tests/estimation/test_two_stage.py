@@ -1,0 +1,467 @@
+"""Two towers, two stages: against autograd, Algorithm 1 as printed, and PyTorch."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from bnbook.estimation.population_norm import PopulationNorm, deferred
+from bnbook.estimation.rotation import hadamard_rotation
+from bnbook.estimation.scale_grad import scale_grad
+from bnbook.estimation.two_stage import (
+    TwoStageNorm,
+    calibrate,
+    tower,
+    two_stage_backward,
+    two_stage_norms,
+    two_tower_loss,
+)
+from bnbook.estimation.two_stage_conv import TwoStageConv2d, summed
+
+F64 = torch.float64
+LOSS = F.cross_entropy
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, dtype=F64, generator=torch.manual_seed(seed))
+
+
+def labels(count, seed=0):
+    return torch.randint(0, 5, (count,), generator=torch.manual_seed(seed))
+
+
+def shake(model, seed=0):
+    """Non-trivial parameters and statistics."""
+    generator = torch.manual_seed(seed)
+    with torch.no_grad():
+        for norm in two_stage_norms(model):
+            for value in (norm.weight, norm.bias, norm.running_mean):
+                value.add_(0.3 * torch.randn(value.shape, generator=generator))
+            norm.running_var.mul_(
+                0.4 + torch.rand(len(norm.running_var), generator=generator)
+            )
+    return model
+
+
+def network(kind="conv", depth=2, channels=4, **options):
+    """A classifier of (M, 2, 5, 5), or (M, 2), with `depth` normalized layers."""
+    torch.manual_seed(1)
+    options |= {"dtype": F64}
+    parts, width = [], 2
+    for _ in range(depth):
+        if kind == "conv":
+            parts += [TwoStageConv2d(width, channels, 3, padding=1, eps=0.1, **options)]
+        elif kind == "after":
+            parts += [nn.Conv2d(width, channels, 3, padding=1, dtype=F64)]
+            parts += [TwoStageNorm(channels, eps=0.1, **options)]
+        else:
+            parts += [nn.Linear(width, channels, dtype=F64)]
+            parts += [TwoStageNorm(channels, eps=0.1, **options)]
+        parts.append(nn.ReLU())
+        width = channels
+    size = channels if kind == "dense" else 25 * channels
+    return shake(nn.Sequential(*parts, nn.Flatten(), nn.Linear(size, 5, dtype=F64)))
+
+
+def inputs(kind, count=5, seed=0):
+    shape = (count, 2) if kind == "dense" else (count, 2, 5, 5)
+    return draw(*shape, seed=seed) + 0.4
+
+
+def gradients(model):
+    return [p.grad.clone() for p in model.parameters()]
+
+
+def autograd(model, *args, **options):
+    model = copy.deepcopy(model)
+    two_tower_loss(model, *args, **options).backward()
+    return gradients(model)
+
+
+def streamed(model, *args, **options):
+    model = copy.deepcopy(model)
+    two_stage_backward(model, *args, **options)
+    return gradients(model)
+
+
+def assert_equal(ours, expected, bound=1e-12):
+    scale = max(e.abs().max() for e in expected)
+    for a, b in zip(ours, expected, strict=True):
+        assert (a - b).abs().max() <= bound * scale
+
+
+class TestEquality:
+    @pytest.mark.parametrize("kind", ["conv", "after", "dense"])
+    @pytest.mark.parametrize("rotation", [None, "hadamard", "random"])
+    @pytest.mark.parametrize(
+        ("r_m", "r_v", "f_max", "u_max"),
+        [(1, 1, 2, 5), (0.5, 0.7, 1, 1), (0, 0.8, None, None), (1, 0, 2, None)],
+    )
+    def test_streaming_is_autograd_through_two_towers(
+        self, kind, rotation, r_m, r_v, f_max, u_max
+    ):
+        options = {"rotation": rotation, "r_m": r_m, "r_v": r_v}
+        model = network(kind, 3, f_max=f_max, u_max=u_max, **options)
+        x, t = inputs(kind), labels(5)
+        for first in (None, inputs(kind, 3, seed=9)):
+            args = model, x, t, LOSS
+            expected = autograd(*args, x_first=first)
+            assert_equal(streamed(*args, x_first=first), expected)
+            assert_equal(streamed(*args, x_first=first, chunk=2), expected)
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
+    def test_depth_batch_and_chunk(self, depth, count, chunk, seed):
+        model, x = network("conv", depth), inputs("conv", count, seed=seed)
+        args = model, x, labels(count), LOSS
+        assert_equal(streamed(*args, chunk=chunk), autograd(*args))
+
+    def test_the_same_loss_and_statistics(self):
+        one, other = network(), network()
+        x, t, first = inputs("conv"), labels(5), inputs("conv", 3, seed=9)
+        a = two_tower_loss(one, x, t, LOSS, x_first=first)
+        b = two_stage_backward(other, x, t, LOSS, x_first=first)
+        torch.testing.assert_close(a.detach(), b)
+        for left, right in zip(one.buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(left, right)
+        assert two_stage_norms(one)[0].num_batches_tracked == 1
+
+    def test_gradients_accumulate(self):
+        model, x, t = network(), inputs("conv"), labels(5)
+        expected = [2 * g for g in streamed(model, x, t, LOSS)]
+        with deferred(model):  # else the second step sees other statistics
+            two_stage_backward(model, x, t, LOSS)
+            two_stage_backward(model, x, t, LOSS)
+        assert_equal(gradients(model), expected)
+
+    def test_eq_1_by_jacobians_of_single_examples(self):
+        """Eq. (1): both factors from single examples, averaged, and multiplied out."""
+        model = network("conv", 2, u_max=None)
+        x, t, count = inputs("conv", 4), labels(4), 4
+        expected = autograd(model, x, t, LOSS)
+        norms, parameters = two_stage_norms(model), list(model.parameters())
+        jacobian = lambda y: torch.autograd.grad(
+            y, parameters, retain_graph=True, materialize_grads=True
+        )
+        pairs = [(n.running_mean, n.running_var) for n in norms]
+        still = torch.cat([v for pair in pairs for v in pair])  # every S, in one vector
+        of_square = torch.cat(
+            [torch.full(v.shape, i == 1) for pair in pairs for i, v in enumerate(pair)]
+        )
+        direct, into_loss, moments = [], [], []
+        with deferred(model):
+            for b in range(count):
+                leaves = [norm.leaves() for norm in norms]
+                for norm, leaf in zip(norms, leaves, strict=True):
+                    norm.shared = leaf
+                with tower(model, "second"):
+                    value = LOSS(model(x[b : b + 1]), t[b : b + 1])
+                direct.append(jacobian(value))
+                ends = [v for leaf in leaves for v in (leaf.mean, leaf.square)]
+                into_loss.append(torch.cat(torch.autograd.grad(value, ends)))
+                with tower(model, "first"):
+                    model(x[b : b + 1])
+                own = [v[0] for n in norms for v in (n.own.mean, n.own.square)]
+                moments.append(torch.cat(own))  # every shared value of this example
+        seen = torch.stack(moments).mean(0).detach()
+        factor = torch.minimum(still / seen, torch.tensor(2.0))
+        factor[~of_square] = 1.0
+        into_loss = torch.stack(into_loss).mean(0)  # J(S, L)
+        total = [torch.stack(g).mean(0) for g in zip(*direct, strict=True)]
+        for s in range(len(seen)):
+            rows = [jacobian(m[s]) if m[s].requires_grad else None for m in moments]
+            for row in filter(None, rows):  # J_b(W, S), S† of the layers below included
+                for k, j in enumerate(row):
+                    total[k] = total[k] + factor[s] * into_loss[s] * j / count
+        assert_equal(total, expected)
+
+
+def algorithm_1(x, x_second, w, gamma, beta, state, *, r_m, r_v, f_max, eps, u_max, R):
+    """ConvLayer_Train as printed, but channels first; one layer of both towers.
+
+    The printed bound of q' takes ν of x; each tower takes its own here.
+    """
+    mean_ema, square_ema = state  # the latter with ε inside
+    conv = lambda v: F.conv2d(F.pad(v, (1, 1, 1, 1), "circular"), w)
+    wide = lambda v: v[..., None, None]
+    total = w.sum((2, 3)).T  # (C_i, C_o)
+    mean = x.mean((2, 3))
+    p = conv(x) - wide(scale_grad(mean_ema, mean, r_m) @ total)
+    nu = (p**2).mean((2, 3)) + eps
+    factor = lambda n: r_v * (square_ema / n.detach()).clamp(max=f_max)
+    nu_dagger = scale_grad(square_ema, nu, factor(nu))
+    bound = lambda n: wide((u_max * (square_ema / n.detach()).sqrt()).clamp(max=1))
+    q = p / wide(nu_dagger.sqrt()) * bound(nu)
+    mean_2 = scale_grad(mean_ema, mean.mean(0), r_m)
+    nu_2 = scale_grad(square_ema, nu.mean(0), factor(nu.mean(0)))
+    p_2 = conv(x_second) - wide(mean_2 @ total)
+    nu_b = (p_2**2).mean((2, 3)) + eps
+    q_2 = p_2 / wide(nu_2.sqrt()) * bound(nu_b)
+    turn = lambda v: torch.einsum("oc,mcij->moij", R, v * wide(gamma)) + wide(beta)
+    return turn(q).relu(), turn(q_2).relu(), mean.mean(0), nu.mean(0)
+
+
+class TestAlgorithm1:
+    @pytest.mark.parametrize("same", [True, False])
+    def test_as_printed(self, same):
+        """ε inside ν, and so in the cap as well, matters to rounding only if it is small."""
+        eps, options = 1e-15, {"r_m": 0.6, "r_v": 0.9, "f_max": 1.5, "u_max": 1.2}
+        torch.manual_seed(3)
+        model = shake(
+            nn.Sequential(
+                *[
+                    nn.Sequential(
+                        TwoStageConv2d(
+                            c, 4, 3, padding=1, padding_mode="circular", eps=eps,
+                            rotation="hadamard", dtype=F64, seen_by="first", **options,
+                        ),
+                        nn.ReLU(),
+                    )
+                    for c in (2, 4)
+                ]
+            )
+        )  # fmt: skip
+        x = inputs("conv")
+        first = x if same else inputs("conv", 3, seed=8)
+        layers = two_stage_norms(model)
+        values = [p.detach().clone().requires_grad_() for p in model.parameters()]
+        states = [(n.running_mean.clone(), n.running_var + eps) for n in layers]
+        towers, seen = (first, x), []
+        for i, state in enumerate(states):
+            gamma, beta, w = values[3 * i : 3 * i + 3]
+            *towers, mean, nu = algorithm_1(
+                *towers,
+                w,
+                gamma,
+                beta,
+                state,
+                eps=eps,
+                R=hadamard_rotation(4),
+                **options,
+            )
+            seen.append((mean, nu))
+        g = draw(*towers[1].shape, seed=5)
+        loss = lambda y, g: (y * g).sum((1, 2, 3)).mean()
+        value = loss(towers[1], g)
+        expected = torch.autograd.grad(value, values)
+        found = two_stage_backward(model, x, g, loss, x_first=None if same else first)
+        torch.testing.assert_close(found, value.detach())
+        assert_equal(gradients(model), expected)
+        for norm, (mean, square), (mean_b, nu_b) in zip(
+            layers, states, seen, strict=True
+        ):
+            torch.testing.assert_close(norm.running_mean, 0.9 * mean + 0.1 * mean_b)
+            torch.testing.assert_close(norm.running_var, 0.9 * square + 0.1 * nu_b)
+
+    def test_the_towers_have_equal_values(self):
+        model, x = network("conv", 3, u_max=1.1), inputs("conv")
+        with deferred(model):
+            with tower(model, "first"):
+                first = model(x)
+            for norm in two_stage_norms(model):
+                norm.shared = norm.aggregate()
+            with tower(model, "second"):
+                assert torch.equal(model(x), first)
+            with tower(model, "joint"):
+                assert torch.equal(model(x), first)
+
+
+class TestExactness:
+    def true(self, model, x, t, kind):
+        """The gradient with batch normalization, by PyTorch's or by hand."""
+        model = copy.deepcopy(model)
+        if kind == "conv":
+            LOSS(_population(model, x), t).backward()
+            return gradients(model)
+        for i, part in enumerate(model):
+            if isinstance(part, TwoStageNorm):
+                make = nn.BatchNorm1d if kind == "dense" else nn.BatchNorm2d
+                model[i] = make(part.num_features, eps=part.eps, dtype=F64)
+                model[i].load_state_dict(part.state_dict())
+        LOSS(model(x), t).backward()
+        return gradients(model)
+
+    @pytest.mark.parametrize("kind", ["conv", "after", "dense"])
+    def test_joint_statistics_give_the_true_gradient(self, kind):
+        model, x, t = network(kind, 3, u_max=None), inputs(kind), labels(5)
+        calibrate(model, x)
+        expected = self.true(model, x, t, kind)
+        with tower(model, "joint"):
+            LOSS(model(x), t).backward()
+        assert_equal(gradients(model), expected)
+
+    def test_two_stages_give_it_for_the_last_layer_with_the_mean_before(self):
+        model, x, t = network("conv", 3, u_max=None), inputs("conv"), labels(5)
+        calibrate(model, x)
+        expected, found = self.true(model, x, t, "conv"), streamed(model, x, t, LOSS)
+        assert_equal(found[-5:], expected[-5:])
+        assert (found[2] - expected[2]).abs().max() > 0.01 * expected[2].abs().max()
+
+    def test_with_the_mean_after_not_even_there(self):
+        model, x, t = network("after", 1, u_max=None), inputs("after"), labels(5)
+        calibrate(model, x)
+        expected, found = self.true(model, x, t, "after"), streamed(model, x, t, LOSS)
+        assert_equal(found[2:], expected[2:])  # γ, β and the output layer
+        assert (found[0] - expected[0]).abs().max() > 0.01 * expected[0].abs().max()
+
+    def test_calibrated_statistics_stand_still(self):
+        model, x = network("conv", 3, u_max=None), inputs("conv")
+        calibrate(model, x)
+        before = copy.deepcopy(model.state_dict())
+        with tower(model, "first"), torch.no_grad():
+            model(x)
+        for name, value in model.state_dict().items():
+            if "running" in name:
+                torch.testing.assert_close(value, before[name])
+        assert model.training
+
+
+def _population(model, x):
+    """Algorithm 1's layers with the statistics of the batch, differentiated through."""
+    for part in model:
+        if isinstance(part, TwoStageConv2d):
+            p = part.center(x, x.mean((0, 2, 3)))
+            x = part.output(p, (p**2).mean((0, 2, 3)))
+        else:
+            x = part(x)
+    return x
+
+
+class TestConv:
+    @pytest.mark.parametrize("stride", [1, 2])
+    @pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+    def test_fold(self, stride, mode):
+        layer = shake(
+            TwoStageConv2d(
+                3, 4, 3, stride, 1, padding_mode=mode, rotation="random", dtype=F64
+            )
+        ).eval()
+        x = draw(2, 3, 6, 6)
+        torch.testing.assert_close(layer.fold()(x), layer(x))
+        single = layer.float()
+        torch.testing.assert_close(single.fold()(x.float()), single(x.float()))
+
+    def test_fold_of_groups_and_without_affine(self):
+        layer = TwoStageConv2d(4, 6, 3, groups=2, affine=False, dtype=F64).eval()
+        layer.running_mean.copy_(draw(4))
+        x = draw(2, 4, 5, 5)
+        torch.testing.assert_close(layer.fold()(x), layer(x))
+
+    @pytest.mark.parametrize("mode", ["circular", "reflect", "replicate", "valid"])
+    def test_where_the_mean_may_move_behind_the_kernel(self, mode):
+        padding = {} if mode == "valid" else {"padding": 1, "padding_mode": mode}
+        layer = TwoStageConv2d(3, 4, 3, dtype=F64, **padding)
+        x, mean = draw(2, 3, 6, 6), draw(3, seed=1)
+        before = layer.conv(x - mean[:, None, None])
+        torch.testing.assert_close(layer.center(x, mean), before)
+
+    def test_zero_padding_differs_at_the_border_only(self):
+        layer = TwoStageConv2d(3, 4, 3, padding=1, dtype=F64)
+        x, mean = draw(2, 3, 6, 6), draw(3, seed=1)
+        off = (layer.center(x, mean) - layer.conv(x - mean[:, None, None])).abs()
+        assert off[..., 1:-1, 1:-1].max() < 1e-12 and off[..., 0, :].min() > 1e-6
+
+    def test_means_of_examples(self):
+        w, means = draw(4, 3, 2, 2), draw(5, 3, seed=1)
+        torch.testing.assert_close(summed(w, means), means @ w.sum((2, 3)).T)
+        torch.testing.assert_close(summed(w, means[0]), summed(w, means)[:1])
+
+
+class TestMemory:
+    def test_no_graph_holds_more_than_one_example(self):
+        """The most that autograd keeps for a backward pass does not grow with the batch."""
+        model = network("conv", 2)
+        peaks = {}
+        for count in (2, 16):
+            held = most = 0
+
+            class Kept:
+                def __init__(self, tensor):
+                    nonlocal held, most
+                    self.tensor = tensor.detach()  # else a saved output is a cycle
+                    self.size = tensor.numel()
+                    held += self.size
+                    most = max(most, held)
+
+                def __del__(self):
+                    nonlocal held
+                    held -= self.size
+
+            x, t = inputs("conv", count), labels(count)
+            hooks = torch.autograd.graph.saved_tensors_hooks(Kept, lambda k: k.tensor)
+            with hooks:
+                two_stage_backward(model, x, t, LOSS)
+            peaks[count] = most
+        assert peaks[2] == peaks[16] > 0
+
+    def test_nothing_stays_in_the_layers(self):
+        model = network()
+        two_tower_loss(model, inputs("conv"), labels(5), LOSS).backward()
+        copy.deepcopy(model)  # would refuse a tensor with a graph
+        for norm in two_stage_norms(model):
+            assert norm.own is norm.shared is norm.tower is None
+
+
+class TestBadInput:
+    def test_a_layer_in_training_must_know_its_tower(self):
+        norm = TwoStageNorm(2).double()
+        with pytest.raises(
+            ValueError, match="must know its tower; train with two_tower"
+        ):
+            norm(draw(3, 2))
+        norm.eval()(draw(3, 2))
+        with pytest.raises(ValueError, match="first did not reach"):
+            with tower(norm.train(), "second"):
+                norm(draw(3, 2))
+        with pytest.raises(ValueError, match="tower must be one of"):
+            with tower(norm, "third"):
+                pass
+
+    @pytest.mark.parametrize("function", [two_tower_loss, two_stage_backward])
+    def test_models(self, function):
+        x, t = inputs("dense"), labels(5)
+        call = lambda model: function(model, x, t, LOSS)
+        with pytest.raises(ValueError, match="has no TwoStageNorm"):
+            call(nn.Linear(2, 5).double())
+        with pytest.raises(ValueError, match="evaluation mode"):
+            call(network("dense").eval())
+        norm = TwoStageNorm(2).double()
+        with pytest.raises(ValueError, match="layer twice in one pass"):
+            call(nn.Sequential(norm, norm))
+        for foreign in (nn.BatchNorm1d(2), PopulationNorm(2, interaction="batch")):
+            with pytest.raises(ValueError, match="normalizes over the batch"):
+                call(nn.Sequential(TwoStageNorm(2), foreign).double())
+
+    def test_batches(self):
+        model, x, t = network("dense"), inputs("dense"), labels(5)
+        with pytest.raises(ValueError, match="same number of examples"):
+            two_stage_backward(model, x, t[:4], LOSS)
+        with pytest.raises(ValueError, match="at least 1"):
+            two_stage_backward(model, x, t, LOSS, x_first=x[:0])
+        with pytest.raises(ValueError, match="chunk must be"):
+            two_stage_backward(model, x, t, LOSS, chunk=0)
+        two_stage_backward(model, x[:1], t[:1], LOSS)  # one example is a batch
+
+    def test_arguments(self):
+        with pytest.raises(ValueError, match="seen_by"):
+            TwoStageNorm(2, seen_by="third")
+        with pytest.raises(ValueError, match="r_v must lie"):
+            TwoStageConv2d(2, 2, 3, r_v=2)
+        with pytest.raises(ValueError, match=r"shape \(M, 3, H, W\)"):
+            TwoStageConv2d(3, 4, 3).eval()(torch.zeros(2, 4, 5, 5))
+        with pytest.raises(ValueError, match="training mode"):
+            TwoStageConv2d(3, 4, 3).fold()
+        with pytest.raises(ValueError, match="mixes all channels"):
+            TwoStageConv2d(4, 4, 3, groups=2, rotation="random").eval().fold()
+
+    def test_a_failed_step_leaves_the_statistics(self):
+        model, x = network("dense"), inputs("dense")
+        before = copy.deepcopy(model.state_dict())
+        with pytest.raises(IndexError):
+            two_stage_backward(model, x, labels(5) + 9, LOSS)
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, before[name])
