@@ -4,6 +4,7 @@ import io
 import re
 import struct
 import warnings
+from unittest import mock
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from matplotlib import image as mpl_image
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bnbook import figures
 from bnbook.figures import COLORS, draw_graph, figure, show, summary
@@ -524,3 +526,38 @@ class TestDrawGraph:
         draw_graph(picture.subplots(), NODES, [("$x$", "y")])
         show(picture, caption="c", alt="a")
         assert "$x$ → y" in shown[0][0]["text/plain"]
+
+
+class TestPalette:
+    def drawn(self):
+        picture, axes = figures.figure()
+        x = np.linspace(0, 6, 400)
+        for k, color in enumerate(figures.COLORS.values()):
+            if k < 4:  # the others show as a dot only
+                axes.plot(x, np.sin(x + k), color=color)
+            axes.plot(0.2 * k, 1.5, ".", color=color, markersize=3)
+        buffer = io.BytesIO()
+        picture.savefig(buffer, format="png", dpi=200)
+        return buffer.getvalue()
+
+    def test_is_smaller_and_looks_the_same(self):
+        before = self.drawn()
+        after = figures.with_palette(before)
+        assert len(after) < len(before) / 2
+        pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png in (before, after)]
+        a, b = (np.asarray(picture, dtype=float) for picture in pictures)
+        assert a.shape == b.shape
+        assert abs(a - b).mean() < 0.5  # of 255
+        assert np.quantile(abs(a - b).max(axis=2), 0.999) < 24
+        # A colour that few pixels have is not merged into another: it may carry the point.
+        for color in figures.COLORS.values():
+            wanted = 255 * np.array(mpl.colors.to_rgb(color))
+            assert abs(b - wanted).max(axis=2).min() < 10, color
+
+    def test_shown_figures_have_one(self):
+        picture, axes = figures.figure()
+        axes.plot([0, 1], label="a")
+        shown = []
+        with mock.patch.object(figures, "display", lambda data, **_: shown.append(data)):
+            figures.show(picture, caption="A line.", alt="A line.")
+        assert Image.open(io.BytesIO(shown[0]["image/png"])).mode == "P"

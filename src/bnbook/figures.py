@@ -14,6 +14,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bnbook.figure_summary import summary
 
@@ -99,9 +100,10 @@ def show(picture: Figure, *, caption: str, alt: str) -> None:
     buffer = io.BytesIO()
     with mpl.rc_context(_STYLE):
         picture.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    image = with_palette(buffer.getvalue())
     width = round(picture.get_figwidth() * _SCREEN_DPI)
     display(
-        {"image/png": buffer.getvalue(), "text/plain": facts},
+        {"image/png": image, "text/plain": facts},
         metadata={"image/png": {"width": width, "alt": alt}},
         raw=True,
     )
@@ -111,6 +113,20 @@ def show(picture: Figure, *, caption: str, alt: str) -> None:
         "</div>"
     )
     display({"text/html": block, "text/plain": caption}, raw=True)
+
+
+def with_palette(png: bytes) -> bytes:
+    """The same picture with a palette of at most 256 colours, a third of the bytes.
+
+    A drawing has a few colours and the shades between them at the edges, so that the eye
+    sees no difference. The palette covers the whole range of colours: one that few pixels
+    have stays, for it may be that of the only point.
+    """
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    few = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def draw_graph(
