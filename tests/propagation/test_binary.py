@@ -699,11 +699,13 @@ class TestShapes:
         assert min(map(count, shapes.CONTROLS)) >= count("constant")
 
     def test_controls_put_the_narrow_layer_elsewhere(self):
-        for hidden in shapes.CONTROLS.values():
-            assert sorted(hidden)[1:] == [80] * 4
-        assert sorted(shapes.CONTROLS["first24"]) == sorted(shapes.CONTROLS["mid24"])
-        for name in ("first16", "last16"):
-            assert sorted(shapes.CONTROLS[name]) == sorted(shapes.SHAPES["bottleneck"])
+        narrow = {"first24": 0, "mid24": 2, "first16": 0, "last16": 4}
+        assert set(shapes.CONTROLS) == set(narrow)
+        for name, at in narrow.items():
+            hidden = shapes.CONTROLS[name]
+            assert hidden[at] == int(name[-2:])
+            assert hidden[:at] + hidden[at + 1 :] == (80,) * 4
+        assert shapes.SHAPES["bottleneck"] == (80, 80, 16, 80, 80)
 
     def test_unknown_shape(self):
         with pytest.raises(ValueError, match="unknown shape 'round'"):
