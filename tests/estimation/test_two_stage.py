@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from bnbook.estimation.gradient_error import calibrate
 from bnbook.estimation.population_norm import PopulationNorm, deferred
 from bnbook.estimation.rotation import hadamard_rotation
 from bnbook.estimation.scale_grad import scale_grad
 from bnbook.estimation.two_stage import (
     TwoStageNorm,
-    calibrate,
     tower,
     two_stage_backward,
     two_stage_norms,

@@ -16,7 +16,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bnbook.estimation.population_norm import PopulationNorm, population_norms
+from bnbook.estimation.population_norm import (
+    PopulationNorm,
+    population_norms,
+    positions_mean,
+)
 
 F64 = torch.float64
 NETWORKS = ("convolutional", "dense")
@@ -147,9 +151,9 @@ def calibrate(model: nn.Module, x: torch.Tensor) -> None:
     """Set all running statistics to those of x, layer by layer in one pass."""
 
     def set_statistics(norm: PopulationNorm, inputs: tuple[torch.Tensor]) -> None:
-        over = [0, *range(2, inputs[0].ndim)]
-        norm.running_mean.copy_(inputs[0].mean(over))
-        norm.running_var.copy_(inputs[0].var(over, correction=0))
+        norm.running_mean.copy_(positions_mean(inputs[0]).mean(0))
+        p = norm.center(inputs[0], norm.running_mean)
+        norm.running_var.copy_(positions_mean(p**2).mean(0))
 
     mode = model.training
     hooks = [

@@ -121,18 +121,35 @@ class PopulationNorm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize x."""
         self.check(x)
+        p = self.center(x, self.running_mean)
         if not self.training:
-            mean, square = self.running_mean, self.running_var
-            return self.output(self.center(x, mean), square)
+            return self.output(p, self.running_var)
         mean_b = positions_mean(x)
         own = self.interaction == "example"
         mean = self.through_mean(mean_b if own else mean_b.mean(0))
-        p = self.center(x, mean)
-        square_b = positions_mean(p**2)
+        square_b, shift = self.second_moment(p, mean)
         square = self.through_square(square_b if own else square_b.mean(0))
-        y = self.output(p, square, bound=self.bound(square_b))
+        y = self.output(p, square, shift, bound=self.bound(square_b))
         self.observe(mean_b, square_b)  # last: all above is by the old statistics
         return y
+
+    def second_moment(
+        self, p: torch.Tensor, mean: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """ν_b of x − mean, (M, C), and by how much that lies below p = x − μ̄.
+
+        The values of `mean` are those of μ̄, so the shift is 0 and ν_b is that of p; only
+        gradients tell them apart. Hence the large p is formed once, and
+        E(p − shift)² = E p² − 2 shift E p + shift² takes the shift through small arrays.
+        """
+        shift = self.moved(mean)
+        # As a norm, E p² needs no array of the size of p, forward or backward.
+        square_b = positions_square(p)
+        return square_b - 2 * shift * positions_mean(p.detach()) + shift**2, shift
+
+    def moved(self, mean: torch.Tensor) -> torch.Tensor:
+        """What `center` subtracts for `mean` beyond what it does for μ̄: a 0 with gradient."""
+        return mean - self.running_mean
 
     def through_mean(self, mean: torch.Tensor) -> torch.Tensor:
         """ScaleGrad(μ̄, mean, r_m), the source's μ† or μ‡."""
@@ -166,18 +183,23 @@ class PopulationNorm(nn.Module):
         self,
         p: torch.Tensor,
         square: torch.Tensor,
+        shift: torch.Tensor | None = None,
         *,
         bound: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """R (γ p/√(square + ε)) + β, each example times its bound before."""
-        q = p / spread((square + self.eps).sqrt(), p)
+        """R (γ (p − shift)/√(square + ε)) + β, each example times its bound before."""
+        scale = (square + self.eps).rsqrt()
         if bound is not None:
-            q = q * spread(bound, p)
+            scale = scale * bound
         if self.weight is not None:
-            q = q * spread(self.weight, p)
+            scale = scale * self.weight
+        offset = torch.zeros_like(scale) if shift is None else -scale * shift
         if self.rotation is not None:
-            q = rotate(q, self.rotation)
-        return q if self.bias is None else q + spread(self.bias, p)
+            turned = rotate(p * spread(scale, p) + spread(offset, p), self.rotation)
+            return turned if self.bias is None else turned + spread(self.bias, p)
+        if self.bias is not None:
+            offset = offset + self.bias
+        return torch.addcmul(spread(offset, p), spread(scale, p), p)
 
     @torch.no_grad()
     def observe(self, mean_b: torch.Tensor, square_b: torch.Tensor) -> None:
@@ -272,6 +294,14 @@ class PopulationNorm(nn.Module):
 def positions_mean(x: torch.Tensor) -> torch.Tensor:
     """Mean over the positions of each example and channel: (M, C, …) to (M, C)."""
     return x.flatten(2).mean(2) if x.ndim > 2 else x
+
+
+def positions_square(x: torch.Tensor) -> torch.Tensor:
+    """Mean of x² over the positions of each example and channel: (M, C, …) to (M, C)."""
+    if x.ndim == 2:
+        return x**2
+    flat = x.flatten(2)
+    return torch.linalg.vector_norm(flat, dim=2) ** 2 / flat.shape[2]
 
 
 def spread(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

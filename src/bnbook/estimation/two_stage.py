@@ -15,8 +15,8 @@ from torch import nn
 from bnbook.estimation.population_norm import (
     PopulationNorm,
     deferred,
-    population_norms,
     positions_mean,
+    positions_square,
 )
 
 TOWERS = ("first", "second", "joint")
@@ -116,24 +116,24 @@ class TwoStageNorm(PopulationNorm):
                 'tower(model, "first")'
             )
         self.calls += 1
+        p = self.center(x, self.running_mean)
         mean_b = positions_mean(x)
-        if self.tower == "first":
-            p = self.center(x, self.through_mean(mean_b))
-            square_b = positions_mean(p**2)
-            square = self.through_square(square_b)
-            self.own = Moments(mean_b, square_b)
-        elif self.tower == "joint":
-            p = self.center(x, self.through_mean(mean_b.mean(0)))
-            square_b = positions_mean(p**2)
-            square = self.through_square(square_b.mean(0))
-        else:
+        if self.tower == "second":
             if self.shared is None:
                 raise ValueError(
                     "the second tower has no moments: the first did not reach this layer"
                 )
-            p, square = self.center(x, self.shared.mean), self.shared.square
-            square_b = positions_mean(p.detach() ** 2)
-        y = self.output(p, square, bound=self.bound(square_b))
+            mean, square = self.shared.mean, self.shared.square
+            square_b, shift = positions_square(p.detach()), self.moved(mean)
+        elif self.tower == "first":
+            square_b, shift = self.second_moment(p, self.through_mean(mean_b))
+            square = self.through_square(square_b)
+            self.own = Moments(mean_b, square_b)
+        else:
+            mean = self.through_mean(mean_b.mean(0))
+            square_b, shift = self.second_moment(p, mean)
+            square = self.through_square(square_b.mean(0))
+        y = self.output(p, square, shift, bound=self.bound(square_b))
         self.square_sum = self.square_sum + square_b.detach().sum(0)
         if self.tower == "joint" or self.seen_by in (self.tower, "both"):
             self.observe(mean_b, square_b)
@@ -331,30 +331,6 @@ def _step(model: nn.Module, norms: list[TwoStageNorm]) -> Iterator[None]:
 def two_stage_norms(model: nn.Module) -> list[TwoStageNorm]:
     """All layers of this kind in a model, in the order of `model.modules()`."""
     return [m for m in model.modules() if isinstance(m, TwoStageNorm)]
-
-
-@torch.no_grad()
-def calibrate(model: nn.Module, x: torch.Tensor) -> None:
-    """Set the running statistics of all population norms to those of the batch x.
-
-    One pass suffices: each layer takes its statistics before it normalizes.
-    """
-
-    def take(norm: PopulationNorm, inputs: tuple[torch.Tensor]) -> None:
-        (z,) = inputs
-        norm.running_mean.copy_(positions_mean(z).mean(0))
-        p = norm.center(z, norm.running_mean)
-        norm.running_var.copy_(positions_mean(p**2).mean(0))
-
-    training = {m: m.training for m in model.modules()}
-    hooks = [n.register_forward_pre_hook(take) for n in population_norms(model)]
-    try:
-        model.eval()(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in training.items():
-            module.training = mode
 
 
 def _require(model, x, t, x_first) -> list[TwoStageNorm]:

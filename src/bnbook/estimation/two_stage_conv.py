@@ -72,7 +72,13 @@ class TwoStageConv2d(TwoStageNorm):
     def center(self, x: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         """W ⋆ x − W̄ mean, with mean (C_in,) or (M, C_in)."""
         z = self.conv(x)
-        return z - spread(summed(self.conv.weight, mean, self.conv.groups), z)
+        # A copy: W's gradient needs the mean as it was, after μ̄ has moved on.
+        subtracted = summed(self.conv.weight, mean.clone(), self.conv.groups)
+        return z - spread(subtracted, z)
+
+    def moved(self, mean: torch.Tensor) -> torch.Tensor:
+        """W̄ (mean − μ̄), (1, C_out) or (M, C_out)."""
+        return summed(self.conv.weight, mean - self.running_mean, self.conv.groups)
 
     def check(self, x: torch.Tensor) -> None:
         """Refuse what is no batch of images with this number of channels.
