@@ -1,11 +1,13 @@
 """The long experiments of this part: `make experiments`."""
 
 from bnbook.estimation import (
+    minibatch_bias,
     minibatch_runs,
     single_example_runs,
 )
 
 EXPERIMENTS = (
     *minibatch_runs.EXPERIMENTS,
+    *minibatch_bias.EXPERIMENTS,
     *single_example_runs.EXPERIMENTS,
 )

@@ -91,8 +91,8 @@ def by_moments(direct, through, truth, batch):
 
 
 _rng = np.random.default_rng(814)
-_a = _rng.normal(0.2, 1.0, (40, 6))
-_b = -0.6 * _a + 0.5 * _rng.normal(size=(40, 6)) + 0.35
+_a = _rng.normal(0.2, 1.0, (30, 6))
+_b = -0.6 * _a + 0.5 * _rng.normal(size=(30, 6)) + 0.35
 _g = _a.mean(axis=0) + 0.4 * _b.mean(axis=0) + 0.05 * _rng.normal(size=6)
 
 EXERCISE = FunctionExercise(
@@ -118,7 +118,7 @@ EXERCISE = FunctionExercise(
         "sum over the P parameters.",
     ),
     cases=(
-        Case("40 examples, batches of 8", (_a, _b, _g, 8)),
+        Case("30 examples, batches of 8", (_a, _b, _g, 8)),
         Case("batches of 3", (_a, _b, _g, 3)),
         Case(
             "the minimum lies above 1",
