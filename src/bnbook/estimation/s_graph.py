@@ -384,26 +384,27 @@ def _kinds_on(node, values, batch, total) -> set[str]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of one example, as std() gives
                 parts.append(_checked_call(node, {**values, **rows}))
-        except (RuntimeError, IndexError):
-            return set()  # the size of the batch is built into the operation
-    rtol = math.sqrt(torch.finfo(total.dtype).eps) if total.is_floating_point() else 0
+        except (RuntimeError, ValueError, IndexError):
+            return set()  # it has no value for one example, or the size is built in
     if total.shape != (len(parts), *parts[0].shape[1:]) or not parts[0].ndim:
         found.discard(BATCH)
-    elif not _close(torch.cat(parts), total, rtol):
+    elif not _close(torch.cat(parts), total, parts):
         found.discard(BATCH)
     if total.shape != parts[0].shape or not total.is_floating_point():
         found.discard(REDUCTION)
-    elif not _close(torch.stack(parts).mean(0), total, rtol):
+    elif not _close(torch.stack(parts).mean(0), total, parts):
         found.discard(REDUCTION)
     return found
 
 
-def _close(a: torch.Tensor, b: torch.Tensor, rtol: float) -> bool:
-    if a.shape != b.shape:
-        return False
+def _close(a: torch.Tensor, b: torch.Tensor, parts: list[torch.Tensor]) -> bool:
+    """Whether a and b agree up to half of the digits of the largest value in `parts`."""
     if not b.is_floating_point():
         return bool((a == b).all())
-    return bool((a - b).abs().max() <= rtol * b.abs().max()) if b.numel() else True
+    if not b.numel():
+        return True
+    rtol = math.sqrt(torch.finfo(b.dtype).eps)
+    return bool((a - b).abs().max() <= rtol * torch.stack(parts).abs().max())
 
 
 def _other(x: torch.Tensor, seed: int) -> torch.Tensor:
