@@ -13,7 +13,12 @@ from torch.nn import functional
 
 from bnbook import figures
 from bnbook.estimation.batch_moments import BatchMoments, expand_batch_norms
-from bnbook.estimation.path_estimates import PathEstimates, kept_share, relative_bias
+from bnbook.estimation.path_estimates import (
+    PathEstimates,
+    kept_share,
+    relative_bias,
+    squared_bias,
+)
 from bnbook.estimation.products import (
     over_minibatches,
     product_bias,
@@ -192,6 +197,22 @@ class TestTracer:
 
         with pytest.raises(ValueError, match="mixes examples"):
             trace_s_graph(Dead(), -normal(6, 2).abs())
+
+    def test_values_that_cancel_contradict_nothing(self):
+        """The mean of a normalized example is a rounding error; a sum of them as well."""
+
+        class Cancels(nn.Module):
+            def __init__(self, reduce):
+                super().__init__()
+                self.reduce = reduce
+
+            def forward(self, x):
+                return self.reduce(functional.layer_norm(x, [4])).mean()
+
+        graph = trace_s_graph(Cancels(lambda y: y.mean(1)), normal(6, 4))
+        assert graph.kinds["mean"] == "batch"
+        with pytest.raises(ValueError, match="mixes examples"):
+            trace_s_graph(Cancels(lambda y: y.sum(0)), normal(6, 4))
 
     @pytest.mark.parametrize(
         ("operation", "words"),
@@ -409,6 +430,45 @@ class TestEstimates:
         torch.testing.assert_close(
             estimate.one_minibatch(torch.arange(6)), estimate.true()
         )
+
+    def test_several_minibatches_at_once(self, residual_graph):
+        graph, _, examples = residual_graph
+        estimate = PathEstimates(graph, "model.first.weight", examples)
+        chosen = torch.tensor([[0, 1, 1], [2, 5, 3]])
+        together = estimate.one_minibatch(chosen)
+        for row, found in zip(chosen, together, strict=True):
+            by_hand = {e: j[row].mean(0) for e, j in examples.items()}
+            torch.testing.assert_close(found, estimate.averaged(by_hand))
+
+    def test_within_an_example_with_positions_its_own_variance_passes(self):
+        """The two paths to ν leave 2 W Var(u) within an example, not over all."""
+
+        class Positions(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.W = nn.Parameter(torch.tensor(1.3, dtype=torch.float64))
+
+            def forward(self, u):
+                p = self.W * u - (self.W * u).mean()
+                return ((p / (p**2).mean().sqrt()).exp()).mean()
+
+        u = normal(5, 7)
+        graph = trace_s_graph(Positions(), u)
+        examples = graph.all_jacobians(per_example=True)
+        square = graph.reductions[1]
+        passed = PathEstimates(graph, "W", examples)._to_each(examples)[square]
+        within = 2 * 1.3 * u.var(1, correction=0)
+        torch.testing.assert_close(passed[:, 0, 0], within)
+
+    def test_squared_bias_has_none(self):
+        """Over all pairs of a small set of draws it is the squared bias exactly."""
+        values, true = normal(4, 3), normal(3, seed=1)
+        pairs = itertools.product(range(4), repeat=2)
+        found = sum(squared_bias(values[list(pair)], true) for pair in pairs) / 16
+        expected = relative_bias(values.mean(0), true) ** 2
+        assert found == pytest.approx(expected, rel=1e-12)
+        with pytest.raises(ValueError, match="at least 2"):
+            squared_bias(values[:1], true)
 
     def test_measures_of_bias(self):
         g = torch.tensor([3.0, 4.0])

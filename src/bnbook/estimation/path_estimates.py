@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from bnbook.estimation.s_graph import INPUT, LOSS, Edge, SGraph
 
@@ -101,12 +102,19 @@ class PathEstimates:
         return next(edge for edge in self.examples if edge[0] == self.source)
 
     def one_minibatch(self, chosen: torch.Tensor) -> torch.Tensor:
-        """The estimate that averages every Jacobian over the same examples, (|W|,).
+        """The estimate that averages every Jacobian over the same examples.
 
         Args:
-            chosen: numbers of the examples, (B,).
+            chosen: numbers of the examples, (B,), or (R, B) for R minibatches.
+
+        Returns:
+            (|W|,), or (R, |W|).
         """
-        return self.averaged({e: j[chosen].mean(0) for e, j in self.examples.items()})
+        count = len(self.examples[self.source_edge])
+        share = functional.one_hot(chosen, count).to(self.examples[self.source_edge])
+        share = share.sum(-2) / chosen.shape[-1]  # of each example in each minibatch
+        means = {e: torch.tensordot(share, j, 1) for e, j in self.examples.items()}
+        return self.averaged(means)
 
 
 def kept_share(estimate: torch.Tensor, true: torch.Tensor) -> float:
@@ -117,3 +125,20 @@ def kept_share(estimate: torch.Tensor, true: torch.Tensor) -> float:
 def relative_bias(estimate: torch.Tensor, true: torch.Tensor) -> float:
     """‖estimate − true‖/‖true‖."""
     return float((estimate - true).norm() / true.norm())
+
+
+def squared_bias(draws: torch.Tensor, true: torch.Tensor) -> float:
+    """‖E estimate − true‖²/‖true‖², estimated without bias from independent draws.
+
+    Args:
+        draws: of the estimate, (R, |W|), R ≥ 2.
+        true: the gradient, (|W|,).
+
+    Raises:
+        ValueError: fewer than two draws.
+    """
+    if draws.ndim != 2 or len(draws) < 2:
+        raise ValueError(f"draws must be (R, |W|) with R at least 2, got {draws.shape}")
+    off, count = draws - true, len(draws)
+    pairs = off.sum(0) @ off.sum(0) - (off * off).sum()  # of different draws
+    return float(pairs / (count * (count - 1)) / (true @ true))
