@@ -314,6 +314,15 @@ class TestDivergence:
         found = divergence_runs.train_on_batches("normalized", 3, rate=0.5, **at)
         assert found["validation"] > 0.8 and found["loss"] < 1
         assert found["dead"] == 0 and 1 < found["grown"] < 2
+        still = divergence_runs.train_on_batches(
+            "normalized", 3, rate=0.5, frozen="both", **at
+        )
+        assert still["grown"] == 1 and still["loss"] != found["loss"]
+        for bad in ({"frozen": "delta"}, {"frozen": "beta", "kind": "plain"}):
+            with pytest.raises(ValueError, match="frozen must be"):
+                divergence_runs.train_on_batches(
+                    **({"kind": "normalized", "depth": 3, "rate": 0.5} | at | bad)
+                )
         with pytest.raises(Diverged):
             divergence_runs.train_on_batches("plain", 6, rate=1e3, **at)
 

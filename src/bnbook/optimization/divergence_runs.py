@@ -136,8 +136,14 @@ def train_on_batches(
     epochs: int,
     seed: int,
     data: str = "digits",
+    frozen: str = "none",
 ) -> dict:
     """Stochastic descent on batches, and what it leads to.
+
+    Args:
+        kind, depth, width, rate, batch, epochs, seed, data: of the run.
+        frozen: "gamma", "beta" or "both" keeps these at their start in every layer; they
+            are 1 and 0 there in normalized networks, and missing in the others.
 
     Returns:
         validation and test accuracy, the mean loss of the last epoch, the length of the
@@ -146,8 +152,12 @@ def train_on_batches(
 
     Raises:
         Diverged: a loss was not finite.
+        ValueError: frozen is unknown, or the network has nothing of that name.
     """
     network, x, t, dataset = _prepare(kind, depth, width, seed, data)
+    for name in _frozen(frozen, kind):
+        for norm in network.norms:
+            getattr(norm, name).requires_grad_(False)
     each = len(x) // batch
     # Without a bound: what counts is where the training ends, not what it went through.
     losses = descend(
@@ -164,6 +174,21 @@ def train_on_batches(
         "grown": _short(found.shift_scale[:-1].max() / width**0.5),
         "dead": _short(max(dead)),
     }
+
+
+def _frozen(frozen: str, kind: str) -> tuple[str, ...]:
+    names = {
+        "none": (),
+        "gamma": ("weight",),
+        "beta": ("bias",),
+        "both": ("weight", "bias"),
+    }
+    if frozen not in names or (names[frozen] and kind != "normalized"):
+        raise ValueError(
+            f'frozen must be one of {", ".join(names)}, and other than "none" only for '
+            f"normalized networks, got {frozen!r} for {kind!r}"
+        )
+    return names[frozen]
 
 
 @dataclass(frozen=True)
@@ -292,4 +317,18 @@ FRESH = _grid(
     batch=64,
     epochs=20,
 )
-EXPERIMENTS = (LAYERS, SEEDS, DEPTHS, EXPLOSION, ACCURACY, FRESH)
+# The rate at which neurons die.
+FROZEN = _grid(
+    train_on_batches,
+    "optimization",
+    "learning_rate_frozen",
+    range(5),
+    [{"frozen": frozen} for frozen in ("none", "gamma", "beta", "both")],
+    kind="normalized",
+    depth=10,
+    rate=4.0,
+    width=50,
+    batch=64,
+    epochs=20,
+)
+EXPERIMENTS = (LAYERS, SEEDS, DEPTHS, EXPLOSION, ACCURACY, FRESH, FROZEN)
