@@ -154,6 +154,7 @@ class TestTracer:
             lambda x: x.flip(0),
             lambda x: x.roll(1, 0),
             lambda x: x[1:],
+            lambda x: x[x > 0],
             lambda x: x @ x.transpose(0, 1),
             lambda x: x.view(6, 2, 1),
             lambda x: functional.batch_norm(x, None, None, training=True),

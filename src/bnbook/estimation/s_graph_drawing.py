@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from bnbook.estimation.s_graph import BATCH, CONSTANT, INPUT, SGraph
+from bnbook.estimation.node_kinds import BATCH, CONSTANT
+from bnbook.estimation.s_graph import INPUT, SGraph
 from bnbook.figures import draw_graph
 
 FACES = {"batch": "#DCE9F5", "shared": "#F9DCC9"}
