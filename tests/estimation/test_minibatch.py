@@ -30,6 +30,8 @@ from bnbook.estimation.minibatch_runs import (
     TRAINING,
     chosen,
     grouped_rows,
+    mode_gaps,
+    norm_inputs,
     set_population,
     small_network,
 )
@@ -373,6 +375,15 @@ class TestRuns:
     def test_population_statistics_make_evaluation_the_full_batch(self, kind):
         model, x = small_network(kind, 64, 10, dtype=F64), draw(40, 64)
         set_population(model, x)
+        assert max(mode_gaps(model, x, 40)) < 1e-12
+        assert min(mode_gaps(model, x, 4)) > 0.05
+        for z, norm in zip(
+            norm_inputs(model, x),
+            (layer for layer in model if isinstance(layer, BatchRenorm)),
+            strict=True,
+        ):
+            torch.testing.assert_close(z.mean((0, 2)), norm.running_mean)
+            torch.testing.assert_close(z.var((0, 2), correction=0), norm.running_var)
         torch.testing.assert_close(model.eval()(x), model.train()(x))
 
     def test_bad_networks(self):

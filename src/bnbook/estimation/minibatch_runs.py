@@ -157,6 +157,43 @@ def set_population(network: nn.Sequential, x: torch.Tensor) -> None:
     network.train(was)
 
 
+@torch.no_grad()
+def norm_inputs(network: nn.Sequential, x: torch.Tensor) -> list[torch.Tensor]:
+    """Input of each normalization in evaluation mode, (N, C, P) with P positions."""
+    found, was = [], network.training
+    for layer in network.eval():
+        if isinstance(layer, BatchRenorm):
+            found.append(x.reshape(*x.shape[:2], -1))
+        x = layer(x)
+    network.train(was)
+    return found
+
+
+@torch.no_grad()
+def mode_gaps(network: nn.Sequential, x: torch.Tensor, microbatch: int) -> list[float]:
+    """How far training mode is from evaluation mode, after each normalization.
+
+    Args:
+        network: as `small_network` gives it; it is left as it is.
+        x: examples, a multiple of the microbatch.
+        microbatch: M, in training mode.
+
+    Returns:
+        Root mean square of the difference over that of the values in evaluation mode.
+    """
+    network = copy.deepcopy(network)
+    trained, evaluated, found = x, x, []
+    for layer in network:
+        evaluated = layer.eval()(evaluated)
+        if isinstance(layer, BatchRenorm):
+            layer.microbatch = microbatch
+        trained = layer.train()(trained)
+        if isinstance(layer, BatchRenorm):
+            gap = (trained - evaluated).square().mean() / evaluated.square().mean()
+            found.append(gap.sqrt().item())
+    return found
+
+
 def train_grouped(
     *,
     data: str,
