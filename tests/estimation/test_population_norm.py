@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bnbook.estimation.population_norm import PopulationNorm, deferred, population_norms
+from bnbook.estimation.population_norm import (
+    PopulationNorm,
+    deferred,
+    population_norms,
+    position_moments,
+)
 from bnbook.estimation.rotation import hadamard_rotation, make_rotation, random_rotation
 from bnbook.estimation.scale_grad import scale_grad
 
@@ -301,3 +306,20 @@ class TestBadInput:
         x[1, 2] = torch.nan
         with pytest.raises(ValueError, match="finite"):
             make()(x)
+
+
+class TestMoments:
+    def test_values_gradients_second_derivatives_and_vmap(self):
+        p = draw(3, 4, 2, 5).requires_grad_()
+        mean, square = position_moments(p)
+        torch.testing.assert_close(mean, p.mean((2, 3)))
+        torch.testing.assert_close(square, (p**2).mean((2, 3)))
+        assert torch.autograd.gradcheck(position_moments, p)
+        assert torch.autograd.gradgradcheck(position_moments, p)
+        each = torch.func.vmap(lambda v: position_moments(v[None])[1][0])(p)
+        torch.testing.assert_close(each, square)
+
+    def test_no_value_at_all_in_a_channel(self):
+        p = torch.zeros(2, 3, 4, dtype=F64, requires_grad=True)
+        position_moments(p)[1].sum().backward()
+        assert torch.equal(p.grad, torch.zeros_like(p))

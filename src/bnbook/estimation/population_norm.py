@@ -105,7 +105,7 @@ class PopulationNorm(nn.Module):
         self.affine, self.interaction = affine, interaction
         self.r_m, self.r_v, self.f_max, self.u_max = r_m, r_v, f_max, u_max
         self.deferring = False
-        self._waiting: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        self._waiting: tuple[int, torch.Tensor, torch.Tensor] | None = None
         place = {"device": device, "dtype": dtype}
         self.weight = (
             nn.Parameter(torch.ones(num_features, **place)) if affine else None
@@ -124,17 +124,25 @@ class PopulationNorm(nn.Module):
         p = self.center(x, self.running_mean)
         if not self.training:
             return self.output(p, self.running_var)
-        mean_b = positions_mean(x)
+        mean_b, of_p = self.moments(x, p)
         own = self.interaction == "example"
         mean = self.through_mean(mean_b if own else mean_b.mean(0))
-        square_b, shift = self.second_moment(p, mean)
+        square_b, shift = self.second_moment(of_p, mean)
         square = self.through_square(square_b if own else square_b.mean(0))
         y = self.output(p, square, shift, bound=self.bound(square_b))
         self.observe(mean_b, square_b)  # last: all above is by the old statistics
         return y
 
+    def moments(
+        self, x: torch.Tensor, p: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """μ_b of x, and (E p, E p²) of p = x − μ̄ over the positions, (M, C) each."""
+        of_p = position_moments(p)
+        # With one value an example, x itself: what it receives then cancels to 0 exactly.
+        return (x if x.ndim == 2 else self.running_mean + of_p[0]), of_p
+
     def second_moment(
-        self, p: torch.Tensor, mean: torch.Tensor
+        self, of_p: tuple[torch.Tensor, torch.Tensor], mean: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """ν_b of x − mean, (M, C), and by how much that lies below p = x − μ̄.
 
@@ -143,9 +151,8 @@ class PopulationNorm(nn.Module):
         E(p − shift)² = E p² − 2 shift E p + shift² takes the shift through small arrays.
         """
         shift = self.moved(mean)
-        # As a norm, E p² needs no array of the size of p, forward or backward.
-        square_b = positions_square(p)
-        return square_b - 2 * shift * positions_mean(p.detach()) + shift**2, shift
+        mean_p, square_p = of_p
+        return square_p - 2 * shift * mean_p.detach() + shift**2, shift
 
     def moved(self, mean: torch.Tensor) -> torch.Tensor:
         """What `center` subtracts for `mean` beyond what it does for μ̄: a 0 with gradient."""
@@ -204,24 +211,26 @@ class PopulationNorm(nn.Module):
     @torch.no_grad()
     def observe(self, mean_b: torch.Tensor, square_b: torch.Tensor) -> None:
         """Take the statistics of the examples, (M, C) each, into the running ones."""
-        self._waiting.append((len(mean_b), mean_b.mean(0), square_b.mean(0)))
+        seen = len(mean_b), mean_b.sum(0), square_b.sum(0)
+        if self._waiting is not None:
+            seen = tuple(a + b for a, b in zip(self._waiting, seen, strict=True))
+        self._waiting = seen
         if not self.deferring:
             self.update()
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the running statistics towards what was observed since the last update."""
-        if not self._waiting:
+        if self._waiting is None:
             return
-        counts, means, squares = zip(*self._waiting, strict=True)
-        self._waiting = []
-        share = torch.tensor(counts).to(means[0]) / sum(counts)
+        count, mean, square = self._waiting
+        self._waiting = None
         self.num_batches_tracked += 1
         weight = self.momentum
         if weight is None:
             weight = 1 / self.num_batches_tracked.item()
-        for running, seen in ((self.running_mean, means), (self.running_var, squares)):
-            running.lerp_(share @ torch.stack(seen), weight)
+        self.running_mean.lerp_(mean / count, weight)
+        self.running_var.lerp_(square / count, weight)
 
     def check(self, x: torch.Tensor) -> None:
         """Refuse what is no batch of this number of channels.
@@ -296,12 +305,36 @@ def positions_mean(x: torch.Tensor) -> torch.Tensor:
     return x.flatten(2).mean(2) if x.ndim > 2 else x
 
 
-def positions_square(x: torch.Tensor) -> torch.Tensor:
-    """Mean of x² over the positions of each example and channel: (M, C, …) to (M, C)."""
-    if x.ndim == 2:
-        return x**2
-    flat = x.flatten(2)
-    return torch.linalg.vector_norm(flat, dim=2) ** 2 / flat.shape[2]
+def position_moments(p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """E p and E p² over the positions of each example and channel: (M, C) each."""
+    return (p, p**2) if p.ndim == 2 else _PositionMoments.apply(p)
+
+
+class _PositionMoments(torch.autograd.Function):
+    """Both in one: autograd's own backward passes would fill eight arrays like p."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(p):
+        """E p and E p², the latter as a norm, which needs no array of the size of p."""
+        flat = p.flatten(2)
+        norm = torch.linalg.vector_norm(flat, dim=2)
+        return flat.mean(2), norm**2 / flat.shape[2]
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        """Keep p."""
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, from_mean, from_square):
+        """(g_mean + 2 g_square p)/d."""
+        (p,) = ctx.saved_tensors
+        d = p[0, 0].numel()
+        return torch.addcmul(
+            spread(from_mean / d, p), spread(2 / d * from_square, p), p
+        )
 
 
 def spread(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -329,4 +362,4 @@ def deferred(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.deferring = False
-            norm._waiting = []
+            norm._waiting = None

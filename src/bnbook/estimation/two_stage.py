@@ -15,8 +15,6 @@ from torch import nn
 from bnbook.estimation.population_norm import (
     PopulationNorm,
     deferred,
-    positions_mean,
-    positions_square,
 )
 
 TOWERS = ("first", "second", "joint")
@@ -117,21 +115,22 @@ class TwoStageNorm(PopulationNorm):
             )
         self.calls += 1
         p = self.center(x, self.running_mean)
-        mean_b = positions_mean(x)
+        # In the second tower they are seen only, not differentiated.
+        mean_b, of_p = self.moments(x, p if self.tower != "second" else p.detach())
         if self.tower == "second":
             if self.shared is None:
                 raise ValueError(
                     "the second tower has no moments: the first did not reach this layer"
                 )
             mean, square = self.shared.mean, self.shared.square
-            square_b, shift = positions_square(p.detach()), self.moved(mean)
+            square_b, shift = of_p[1], self.moved(mean)
         elif self.tower == "first":
-            square_b, shift = self.second_moment(p, self.through_mean(mean_b))
+            square_b, shift = self.second_moment(of_p, self.through_mean(mean_b))
             square = self.through_square(square_b)
             self.own = Moments(mean_b, square_b)
         else:
             mean = self.through_mean(mean_b.mean(0))
-            square_b, shift = self.second_moment(p, mean)
+            square_b, shift = self.second_moment(of_p, mean)
             square = self.through_square(square_b.mean(0))
         y = self.output(p, square, shift, bound=self.bound(square_b))
         self.square_sum = self.square_sum + square_b.detach().sum(0)

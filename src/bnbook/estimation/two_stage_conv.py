@@ -6,7 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bnbook.estimation.population_norm import spread
+from bnbook.estimation.population_norm import (
+    position_moments,
+    positions_mean,
+    spread,
+)
 from bnbook.estimation.two_stage import TwoStageNorm
 
 
@@ -75,6 +79,12 @@ class TwoStageConv2d(TwoStageNorm):
         # A copy: W's gradient needs the mean as it was, after μ̄ has moved on.
         subtracted = summed(self.conv.weight, mean.clone(), self.conv.groups)
         return z - spread(subtracted, z)
+
+    def moments(
+        self, x: torch.Tensor, p: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """μ_b of x, (M, C_in), and (E p, E p²) over the positions, (M, C_out) each."""
+        return positions_mean(x), position_moments(p)
 
     def moved(self, mean: torch.Tensor) -> torch.Tensor:
         """W̄ (mean − μ̄), (1, C_out) or (M, C_out)."""

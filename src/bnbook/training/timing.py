@@ -63,8 +63,9 @@ def interleaved(
     seed: int = 0,
     warm_up: int = 2,
     lead: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, np.ndarray]:
-    """Wall times of functions that take turns, in a new random order each turn.
+    """Times of functions that take turns, in a new random order each turn.
 
     What else the machine does then hits all of them alike, and a ratio within one turn
     compares like with like.
@@ -77,6 +78,8 @@ def interleaved(
         lead: calls in each turn before the one that is timed. Threads of the function
             before may spin for a while after its end; this lets them come to rest, and
             gives every function its own data in the cache.
+        clock: wall time, or `time.process_time` for that of the processor, which does not
+            count the turns of other programs; use it with one thread only.
 
     Returns:
         Seconds, (turns,), by name.
@@ -90,9 +93,9 @@ def interleaved(
         for index in rng.permutation(len(names)):
             for _ in range(lead):
                 functions[names[index]]()
-            start = time.perf_counter()
+            start = clock()
             functions[names[index]]()
-            seconds[names[index]][turn] = time.perf_counter() - start
+            seconds[names[index]][turn] = clock() - start
     return seconds
 
 
