@@ -400,8 +400,9 @@ class TestRuns:
             assert (found["bias"] < 1e-20) == (method != "frozen")
 
     def test_stored_results_are_what_the_code_gives(self):
-        setting = TRAINING.settings[0]
-        assert deviation(*TRAINING.replay(**setting)) < 0.05
+        calm = {"microbatch": 160, "mixed": 0, "rate": 0.02, "seed": 1}
+        found = TRAINING.replay(network="dense", method="batch", **calm)
+        assert deviation(*found) < 0.03
         assert not TRAINING.missing() and not BIAS.missing()
         runs = chosen(TRAINING.load(), network="dense", method="batch", microbatch=2)
         assert len(runs) == 6

@@ -312,7 +312,7 @@ def renorm_limits(
     """The limits after `step` updates: first batch normalization, then ever wider.
 
     Up to `start` they are 1 and 0; then they grow linearly, to r_max at `r_end` and to
-    d_max at `d_end`, and stay. The defaults are those of the paper.
+    d_max at `d_end`, and stay. The steps and limits of the defaults are the paper's, which says "gradually".
 
     Raises:
         ValueError: the steps are not in this order, or a limit is out of its range or
