@@ -191,6 +191,13 @@ class TestPseudoCondition:
         (value,) = star_eigenvalues(problem)
         close(value, (shares(problem) * problem.eigenvalues[::-1]).sum())
 
+    @pytest.mark.parametrize("isotropic", ["u", "g"])
+    def test_one_eigenvalue_apart(self, isotropic):
+        apart = np.array([300.0, 1, 1, 1, 1, 1])
+        problem = random_problem(apart, 2, isotropic=isotropic)
+        share = shares(problem)[0]
+        close(pseudo_kappa(problem), share + (1 - share) * 300, rtol=1e-8)
+
     def test_eigenvalues_balance_the_shares(self):
         p = shares(PROBLEM)
         close(p.sum(), 1)
@@ -306,6 +313,15 @@ class TestSweep:
         # Unstable steps amplify rounding, so a count may be off by a few.
         close(sweep_bn(problem, w, rates, steps=2910).steps, found, rtol=0.02)
 
+    def test_one_step_to_the_solution_counts_as_one(self):
+        # H = 1: the rate 1 leads from any start to the solution, and 1.9 does not.
+        problem, w = Problem.from_solution(np.eye(2), np.ones(2)), np.array([3.0, -1.0])
+        found = sweep_ols(problem, w, np.array([1.0, 1.9]), steps=400)
+        assert found.steps[0] == found.best == 1 < found.steps[1]
+        # The direction is right already, and η_γ = 1 sets the length in one step.
+        found = sweep_bn(problem, 3 * problem.u, np.array([0.1, 1.0]))
+        assert list(found.steps) == [1, 1]
+
     def test_first_stops_early(self):
         rates = np.array([1e-3, 1.5])
         found = sweep_ols(PROBLEM, W, rates, first=True)
@@ -313,12 +329,35 @@ class TestSweep:
         assert found.best == sweep_ols(PROBLEM, W, rates[1:]).best
         assert HOLD > 0
 
+    @pytest.mark.parametrize("factor", [0.1, 30.0])
+    def test_units(self, factor):
+        """Units of x change nothing; those of y scale γ and the gradient of w."""
+        hessian, g, square = PROBLEM.hessian, PROBLEM.g, PROBLEM.square
+        root, one = np.sqrt(factor), bn_gradients(PROBLEM, 0.7, W)
+        x_only = Problem(factor * hessian, root * g, square)
+        found = bn_gradients(x_only, 0.7, W)
+        close(bn_loss(x_only, 0.7, W), bn_loss(PROBLEM, 0.7, W))
+        close(found.w, one.w)
+        close(found.gamma, one.gamma)
+        y_only = Problem(hessian, root * g, factor * square)
+        both = Problem(factor * hessian, factor * g, factor * square)
+        close(both.u, PROBLEM.u)
+        for problem in (y_only, both):
+            found = bn_gradients(problem, root * 0.7, W)
+            close(found.w, factor * one.w)
+            close(found.gamma, root * one.gamma)
+
     def test_scaling_h_scales_the_rate_of_w(self):
         larger = Problem(9 * PROBLEM.hessian, 9 * PROBLEM.g, 9 * PROBLEM.square)
         rates = np.array([0.1, 0.4])
         one = sweep_bn(PROBLEM, W, 9 * rates, 0.8, steps=3000)
         two = sweep_bn(larger, W, rates, 0.8, steps=3000)
         assert (one.steps == two.steps).all()
+
+    def test_stored_counts_are_whole_runs(self):
+        counts = STEPS.load().loc[:, "plain":"fixed_small"]
+        assert counts.shape == (len(STEPS.settings), 6)
+        assert ((counts == -1) | ((counts >= 1) & (counts <= 10_000))).all(axis=None)
 
     def test_refuses(self):
         with pytest.raises(ValueError, match="positive"):
@@ -337,7 +376,7 @@ class TestSweep:
         assert set(row) >= {"plain", "tuned", "fixed_large", "pseudo"}
         assert row["pseudo"] == 1
         assert row["tuned"] <= row["one_small"] * 3
-        assert len(STEPS.settings) == 504
+        assert len(STEPS.settings) == 1114
         close(np.linalg.norm(random_start(PROBLEM, 3)), 1)
 
 
@@ -395,9 +434,8 @@ class TestExercises:
             found = bn_gradients(problem, -1.2, w)
             close(reference[0], found.gamma)
             close(reference[1], found.w)
-            close(
-                least_squares_star.EXERCISE.reference(hessian, g), pseudo_kappa(problem)
-            )
+            smallest, largest = least_squares_star.EXERCISE.reference(hessian, g)
+            close(largest / smallest, pseudo_kappa(problem))
             step = least_squares_step.EXERCISE.reference(hessian, g, w)
             close(step, best_length(problem, kohler_step(problem, w)), rtol=1e-8)
             limits = least_squares_limits.EXERCISE.reference(hessian, u, 3 * u)

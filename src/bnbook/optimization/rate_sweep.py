@@ -32,10 +32,10 @@ class Sweep:
     """One entry for each learning rate.
 
     Attributes:
-        steps: updates until the excess loss has fallen below the tolerance times its
-            first value for good: it stays there for `HOLD` more steps, and the rates are
-            stable near the solution; −1 where it does not. (Above the stable rate the
-            loss can fall, and rise again later.)
+        steps: updates, at least 1, until the excess loss has fallen below the tolerance
+            times its first value for good: it stays there for `HOLD` more steps, and the
+            rates are stable near the solution; −1 where it does not. (Above the stable
+            rate the loss can fall, and rise again later.)
         outcome: "converged", "unfinished" or "diverged".
         w: the last weight, (rates, d); of a diverged run, where it stood.
     """
@@ -47,7 +47,7 @@ class Sweep:
     @property
     def best(self) -> int:
         """The smallest number of steps; −1 if no run has converged."""
-        done = self.steps[self.steps >= 0]
+        done = self.steps[self.steps > 0]
         return int(done.min()) if done.size else -1
 
 
@@ -153,7 +153,7 @@ def _sweep(
     if not (initial > 0).all():
         raise ValueError("the start is the solution; start from another w")
     count = len(initial)
-    reached = np.zeros(count, int)  # the last step above the tolerance, plus 1
+    reached = np.ones(count, int)  # the last step above the tolerance, plus 1
     finished, failed = np.zeros(count, bool), np.zeros(count, bool)
     for step in range(1, steps + 1):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -200,7 +200,8 @@ def tuned_steps(dimension: int, kappa: float, isotropic: str, seed: int) -> dict
     """Steps of plain and normalized descent on one random problem, λ from 1 to 1/κ.
 
     The start is random and as long as u. Rates of w are tried on a grid of two per
-    octave. Multiplying H by κ, so that λ runs from κ to 1, multiplies the rate of w.
+    octave. λ from κ to 1 means x and y in other units, both times √κ, so that u stays;
+    γ is then √κ times as large, and so the rate of w acts as if multiplied by κ.
 
     Args:
         dimension: d.
@@ -239,10 +240,12 @@ def tuned_steps(dimension: int, kappa: float, isotropic: str, seed: int) -> dict
     }
 
 
-_SIZES = [  # few inputs vary most, so they get more seeds
-    *((2, kappa, 40) for kappa in (10, 100, 1000)),
-    *((3, kappa, 30) for kappa in (10, 1000)),
-    *((d, kappa, 12) for d in (5, 10, 20) for kappa in (10, 1000)),
+_SIZES = [  # few inputs vary most, and two with an isotropic u above all
+    *((2, kappa, "u", seeds) for kappa, seeds in ((10, 240), (100, 40), (1000, 240))),
+    *((2, kappa, "g", 40) for kappa in (10, 100, 1000)),
+    *((3, kappa, "u", seeds) for kappa, seeds in ((10, 240), (1000, 30))),
+    *((3, kappa, "g", 30) for kappa in (10, 1000)),
+    *((d, k, kind, 12) for d in (5, 10, 20) for k in (10, 1000) for kind in "ug"),
 ]
 STEPS = Experiment(
     part="optimization",
@@ -250,8 +253,7 @@ STEPS = Experiment(
     run=tuned_steps,
     settings=[
         {"dimension": d, "kappa": kappa, "isotropic": isotropic, "seed": seed}
-        for d, kappa, seeds in _SIZES
-        for isotropic in ("u", "g")
+        for d, kappa, isotropic, seeds in _SIZES
         for seed in range(seeds)
     ],
 )
