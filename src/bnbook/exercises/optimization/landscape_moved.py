@@ -47,6 +47,21 @@ def raw_eigenvalue(hessian, theta, d):
     return moved, float(np.linalg.eigvalsh(moved)[-1])
 
 
+def eigenvalue_before(hessian, theta, d):
+    """Your second result is the largest eigenvalue of H(θ) itself. It is not that of H(Dθ), so it is no
+    sharpness that stays: put T = diag|θ| on both sides."""
+    moved = moved_hessian(hessian, theta, d)[0]
+    return moved, float(np.linalg.eigvalsh(hessian)[-1])
+
+
+def largest_magnitude(hessian, theta, d):
+    """You take the eigenvalue of the largest magnitude, or the spectral norm, which is the same. A
+    negative one can win; asked for is the largest eigenvalue."""
+    moved, there = moved_hessian(hessian, theta, d)[0], np.abs(theta)
+    values = np.linalg.eigvalsh(there[:, None] * hessian * there)
+    return moved, float(np.abs(values).max())
+
+
 def whole_length(hessian, theta, d):
     """You multiply by ‖θ‖². That undoes one common factor, not a factor of its own for each
     parameter: use T = diag|θ|."""
@@ -87,6 +102,8 @@ EXERCISE = FunctionExercise(
         one_side,
         squares_everywhere,
         raw_eigenvalue,
+        eigenvalue_before,
+        largest_magnitude,
         whole_length,
         old_place,
     ),

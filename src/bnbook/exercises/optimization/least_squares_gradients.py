@@ -44,6 +44,13 @@ def euclidean_length(hessian, g, gamma, w):
     return bn_ols_gradients(np.eye(len(w)), g, gamma, w)
 
 
+def root_forgotten(hessian, g, gamma, w):
+    """You take wᵀHw for σ. That is σ², the variance of xᵀw: take the root."""
+    sigma = w @ hessian @ w
+    slope = w @ g / sigma
+    return gamma - slope, -gamma / sigma * (g - slope / sigma * (hessian @ w))
+
+
 def h_forgotten(hessian, g, gamma, w):
     """Your last term is along w instead of Hw. The derivative of wᵀHw is 2Hw; only for H = I is that
     along w."""
@@ -80,7 +87,12 @@ EXERCISE = FunctionExercise(
     why="L = ½E y² − γ gᵀw/σ + ½γ². Differentiate by γ, then by w with ∂σ/∂w = Hw/σ. The result is "
     "orthogonal to w.",
     mistakes=variants(
-        sigma_constant, not_halved, euclidean_length, h_forgotten, gamma_forgotten
+        sigma_constant,
+        not_halved,
+        euclidean_length,
+        root_forgotten,
+        h_forgotten,
+        gamma_forgotten,
     ),
     alternatives=(by_the_chain,),
     hints=(

@@ -36,6 +36,33 @@ def of_the_half(hessian, u, w):
     return 2 * plain, 2 * gamma, 2 * normalized
 
 
+def plain_of_the_half(hessian, u, w):
+    """Your plain limit is that of the halved loss, 2/λ_max(H). The Hessian of E(…)² is 2H: the factor 2
+    cancels in all three."""
+    plain, gamma, normalized = rate_limits(hessian, u, w)
+    return 2 * plain, gamma, normalized
+
+
+def gamma_of_the_half(hessian, u, w):
+    """Your limit for γ is that of the halved loss, 2. The Hessian of E(…)² by γ is 2 E(xᵀw/σ)² = 2, so
+    the limit is 2/2."""
+    plain, gamma, normalized = rate_limits(hessian, u, w)
+    return plain, 2 * gamma, normalized
+
+
+def normalized_of_the_half(hessian, u, w):
+    """Your limit for the normalized weight is that of the halved loss. The Hessian of E(…)² is 2H*/s²."""
+    plain, gamma, normalized = rate_limits(hessian, u, w)
+    return plain, gamma, 2 * normalized
+
+
+def scale_inverted(hessian, u, w):
+    """You divide the limit by s². Longer weights have a smaller Hessian, H*/s², so they bear a larger
+    rate: multiply, with s² = ‖w‖²/‖u‖²."""
+    plain, gamma, normalized = rate_limits(hessian, u, w)
+    return plain, gamma, normalized * ((u @ u) / (w @ w)) ** 2
+
+
 def h_for_star(hessian, u, w):
     """You use λ_max of H for the normalized weight. Along u the loss does not change: H* counts."""
     plain, gamma, _ = rate_limits(hessian, u, w)
@@ -89,7 +116,15 @@ EXERCISE = FunctionExercise(
     why="A step multiplies an error by 1 − ηh, where h is an eigenvalue of the Hessian: 2H for the plain "
     "weight, 2 for γ, 2H*/s² for w. It shrinks for η < 2/h.",
     mistakes=variants(
-        of_the_half, h_for_star, scale_forgotten, scale_not_squared, gamma_like_w
+        of_the_half,
+        plain_of_the_half,
+        gamma_of_the_half,
+        normalized_of_the_half,
+        h_for_star,
+        scale_forgotten,
+        scale_not_squared,
+        scale_inverted,
+        gamma_like_w,
     ),
     alternatives=(by_power_iteration,),
     hints=(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bnbook.exercises.model import PropertyExercise, variants
+from bnbook.exercises.model import PropertyExercise, Variant, variants
 
 
 def test_normalized_gradient(gradient) -> None:
@@ -127,6 +127,20 @@ def unit_sigma(gradient):
         )
 
 
+def _all_positive(calls):
+    return all(c["gamma"] > 0 for c in calls)
+
+
+def _all_diagonal(calls):
+    return all(
+        np.array_equal(c["hessian"], np.diag(np.diag(c["hessian"]))) for c in calls
+    )
+
+
+def _all_unit(calls):
+    return all(abs(c["w"] @ c["hessian"] @ c["w"] - 1) < 1e-6 for c in calls)
+
+
 def never_fails(gradient):
     """Your test asserts nothing that a wrong gradient violates: compare with finite differences of
     the loss."""
@@ -160,14 +174,12 @@ EXERCISE = PropertyExercise(
     reference=test_normalized_gradient,
     why="Finite differences of the loss see every error, if H is not diagonal, γ takes both signs and σ "
     "is not 1.",
-    mistakes=variants(
-        never_fails,
-        only_orthogonal,
-        only_the_scaling,
-        positive_gamma,
-        diagonal_hessian,
-        unit_sigma,
-        too_strict,
+    mistakes=(
+        *variants(never_fails, only_orthogonal, only_the_scaling),
+        Variant.of(positive_gamma, seen=_all_positive),
+        Variant.of(diagonal_hessian, seen=_all_diagonal),
+        Variant.of(unit_sigma, seen=_all_unit),
+        Variant.of(too_strict),
     ),
     alternatives=(by_the_closed_form,),
     hints=(

@@ -48,6 +48,13 @@ def smallest_eigenvalue(hessian, g, v):
     return v * (g @ v) / (v @ hessian @ v)
 
 
+def twice_the_rate(hessian, g, v):
+    """Your step is 2/λ_max, the border of stability. The algorithm's is 1/λ_max."""
+    v = v * (g @ v) / (v @ hessian @ v)
+    v = v - 2 * (hessian @ v - g) / np.linalg.eigvalsh(hessian)[-1]
+    return v * (g @ v) / (v @ hessian @ v)
+
+
 def unit_length(hessian, g, v):
     """You set the length so that vᵀHv = 1. That is the normalized direction; the effective weight has
     the best length, with gᵀv = vᵀHv."""
@@ -83,7 +90,12 @@ EXERCISE = FunctionExercise(
     why="On a line, ½vᵀHv − gᵀv is smallest at the multiple gᵀv/(vᵀHv). Between two such rescalings the "
     "step is the plain one with rate 1/λ_max.",
     mistakes=variants(
-        length_left, start_not_scaled, smallest_eigenvalue, unit_length, wrong_way
+        length_left,
+        start_not_scaled,
+        smallest_eigenvalue,
+        twice_the_rate,
+        unit_length,
+        wrong_way,
     ),
     alternatives=(by_the_normalized_gradient,),
     hints=(

@@ -24,6 +24,13 @@ def order_backward(dy: np.ndarray, x: np.ndarray, gamma: float, p: float) -> np.
     return gamma / s * (dy - dy.mean() - (v - v.mean()) * np.mean(dy * z_hat))
 
 
+def _parts(x, p):
+    c = x - x.mean()
+    s = np.mean(np.abs(c) ** p) ** (1 / p)
+    z_hat = c / s
+    return s, z_hat, np.abs(z_hat) ** (p - 1) * np.sign(z_hat)
+
+
 def formula_of_two(dy, x, gamma, p):
     """You use ẑ where v = |ẑ|^(p−1) sgn ẑ belongs. That is the formula of p = 2, the only order for
     which the two are equal."""
@@ -71,6 +78,62 @@ def scale_constant(dy, x, gamma, p):
     return gamma / s * (dy - dy.mean())
 
 
+def scale_summed(dy, x, gamma, p):
+    """Your scale adds |x − μ|^p up. It is a mean over the batch: s = (mean |x − μ|^p)^(1/p)."""
+    c = x - x.mean()
+    s = np.sum(np.abs(c) ** p) ** (1 / p)
+    z_hat = c / s
+    v = np.abs(z_hat) ** (p - 1) * np.sign(z_hat)
+    return gamma / s * (dy - dy.mean() - (v - v.mean()) * np.mean(dy * z_hat))
+
+
+def product_summed(dy, x, gamma, p):
+    """You take the sum of g ẑ where its mean belongs. s is a mean over the batch, so ∂s/∂c_m = v_m/M
+    brings 1/M."""
+    s, z_hat, v = _parts(x, p)
+    return gamma / s * (dy - dy.mean() - (v - v.mean()) * np.sum(dy * z_hat))
+
+
+def factor_p(dy, x, gamma, p):
+    """You have a factor p too many in the last term. The power brings p down, and the root 1/p brings
+    1/p: they cancel."""
+    s, z_hat, v = _parts(x, p)
+    return gamma / s * (dy - dy.mean() - p * (v - v.mean()) * np.mean(dy * z_hat))
+
+
+def gradient_not_centred(dy, x, gamma, p):
+    """You do not subtract the mean of ∂L/∂y. μ depends on every x too, and a shift of the batch changes
+    nothing: the gradient must have mean 0."""
+    s, z_hat, v = _parts(x, p)
+    return gamma / s * (dy - (v - v.mean()) * np.mean(dy * z_hat))
+
+
+def nothing_centred(dy, x, gamma, p):
+    """You leave out the way through μ: neither ∂L/∂y nor v loses its mean. A shift of the batch changes
+    nothing, so the gradient must have mean 0."""
+    s, z_hat, v = _parts(x, p)
+    return gamma / s * (dy - v * np.mean(dy * z_hat))
+
+
+def v_twice(dy, x, gamma, p):
+    """You put v in both places, (v − mean v) · mean(g v). v comes from ∂s/∂c; what it multiplies comes
+    from ẑ = c/s, and is mean(g ẑ)."""
+    s, _, v = _parts(x, p)
+    return gamma / s * (dy - dy.mean() - (v - v.mean()) * np.mean(dy * v))
+
+
+def exchanged(dy, x, gamma, p):
+    """You exchange ẑ and v: you have ẑ · mean(g v) where v · mean(g ẑ) belongs. The direction is that of
+    ∂s/∂c, which is v; for p = 2 the two are equal."""
+    s, z_hat, v = _parts(x, p)
+    return gamma / s * (dy - dy.mean() - z_hat * np.mean(dy * v))
+
+
+def gamma_forgotten(dy, x, gamma, p):
+    """The factor γ is missing. y = γ ẑ + β, so ∂L/∂ẑ is γ ∂L/∂y."""
+    return order_backward(dy, x, 1.0, p)
+
+
 def by_chain_rule(dy, x, gamma, p):
     """The same, in the steps of the chain rule."""
     count = len(x)
@@ -101,6 +164,14 @@ EXERCISE = FunctionExercise(
         sign_forgotten,
         transposed,
         scale_constant,
+        scale_summed,
+        product_summed,
+        factor_p,
+        gradient_not_centred,
+        nothing_centred,
+        v_twice,
+        exchanged,
+        gamma_forgotten,
     ),
     alternatives=(by_chain_rule,),
     hints=(

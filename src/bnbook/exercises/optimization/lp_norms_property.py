@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from bnbook.exercises.model import PropertyExercise, variants
+from bnbook.exercises.model import PropertyExercise, Variant, variants
 
 
 def test_order_normalization(normalize) -> None:
@@ -129,6 +129,29 @@ def no_infinity(normalize):
         assert np.abs(z_hat.mean(axis=0)).max() < 1e-9
 
 
+def skewed_upwards(normalize):
+    """Your test uses p = ∞, but on data whose largest deviation lies above the mean in every feature.
+    There max(x − μ) and max |x − μ| are one: take data with an outlier below too, for example −x."""
+    x = 0.01 * _batch()
+    for p in (1.0, 2.0, 3.0, math.inf):
+        np.testing.assert_allclose(normalize(x, p), plain(x, p), atol=1e-9)
+
+
+def _two_only(calls):
+    return all(c["p"] == 2 for c in calls)
+
+
+def _finite_only(calls):
+    return all(math.isfinite(c["p"]) for c in calls)
+
+
+def _never_below(calls):
+    deviations = [c["x"] - c["x"].mean(axis=0) for c in calls if math.isinf(c["p"])]
+    return bool(deviations) and all(
+        (d.max(axis=0) >= -d.min(axis=0) * (1 - 1e-9)).all() for d in deviations
+    )
+
+
 def only_invariance(normalize):
     """Your test seems to check only that scale and shift of the input cancel. That holds for many
     scales: check also that mean |ẑ|^p is 1."""
@@ -159,8 +182,12 @@ EXERCISE = PropertyExercise(
     reference=test_order_normalization,
     why="Mean 0 and mean |ẑ|^p = 1 fix the size, an input scaled down reveals an ε, and an asymmetric batch with "
     "both signs reveals missing absolute values.",
-    mistakes=variants(
-        only_the_mean, only_two, no_infinity, only_invariance, too_strict
+    mistakes=(
+        Variant.of(only_the_mean),
+        Variant.of(only_two, seen=_two_only),
+        Variant.of(no_infinity, seen=_finite_only),
+        Variant.of(skewed_upwards, seen=_never_below),
+        *variants(only_invariance, too_strict),
     ),
     alternatives=(by_comparison,),
     hints=(

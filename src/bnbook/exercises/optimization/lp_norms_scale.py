@@ -62,6 +62,12 @@ def always_two(x, p):
     return x.std(axis=0)
 
 
+def infinity_forgotten(x, p):
+    """You put p = ∞ into the formula. |x − μ|^∞ is 0 or infinite, and the root 1/∞ makes 1 of both. The
+    limit p → ∞ is the largest |x − μ|: ask for it with `math.isinf(p)`."""
+    return (np.abs(x - x.mean(axis=0)) ** p).mean(axis=0) ** (1 / p)
+
+
 def half_range(x, p):
     """For p = ∞ you use half of the range, (max − min)/2. The mean need not lie in the middle."""
     if math.isinf(p):
@@ -87,7 +93,13 @@ EXERCISE = FunctionExercise(
     why="A mean instead of a sum keeps the scale independent of M; the root gives it the unit of x. For "
     "p → ∞ only the largest deviation is left.",
     mistakes=variants(
-        summed, root_forgotten, not_centred, signed, always_two, half_range
+        summed,
+        root_forgotten,
+        not_centred,
+        signed,
+        always_two,
+        infinity_forgotten,
+        half_range,
     ),
     alternatives=(by_linalg,),
     hints=(

@@ -27,6 +27,13 @@ def honest_accuracy(validation: np.ndarray, test: np.ndarray) -> tuple[float, fl
     return float(validation[rate].max(axis=1).mean()), float(kept.mean())
 
 
+def _at(rate, validation, test):
+    """Both results at one rate."""
+    epoch = validation[rate].argmax(axis=1)
+    kept = test[rate, np.arange(len(epoch)), epoch]
+    return float(validation[rate].max(axis=1).mean()), float(kept.mean())
+
+
 def best_test_epoch(validation, test):
     """You take the best epoch of the test set. Then the test set has chosen, and its accuracy is a
     peak as well."""
@@ -42,6 +49,37 @@ def rate_by_test(validation, test):
     kept = np.take_along_axis(test, epoch[..., None], 2)[..., 0].mean(axis=1)
     rate = kept.argmax()
     return float(validation[rate].max(axis=1).mean()), float(kept[rate])
+
+
+def rate_by_mean_epoch(validation, test):
+    """You choose the rate by the validation accuracy averaged over the epochs too. That asks how fast a
+    run gets there. What is kept of a run is its best epoch: take the highest value over the epochs, then
+    the mean over the seeds."""
+    return _at(validation.mean(axis=(1, 2)).argmax(), validation, test)
+
+
+def rate_by_last_epoch(validation, test):
+    """You choose the rate by the validation accuracy of the last epoch. What is kept of a run is its best
+    epoch, and the rate is judged by what is kept."""
+    return _at(validation[:, :, -1].mean(axis=1).argmax(), validation, test)
+
+
+def last_of_equals(validation, test):
+    """Where several epochs share the highest validation accuracy, you keep the last of them. The first is
+    asked for, which is the one that `argmax` returns."""
+    rate = validation.max(axis=2).mean(axis=1).argmax()
+    epoch = validation.shape[2] - 1 - validation[rate, :, ::-1].argmax(axis=1)
+    kept = test[rate, np.arange(len(epoch)), epoch]
+    return float(validation[rate].max(axis=1).mean()), float(kept.mean())
+
+
+def mean_of_equals(validation, test):
+    """Where several epochs share the highest validation accuracy, you average over them. Only one network
+    can be kept: the first of equals."""
+    rate = validation.max(axis=2).mean(axis=1).argmax()
+    best = validation[rate] == validation[rate].max(axis=1, keepdims=True)
+    kept = (test[rate] * best).sum(axis=1) / best.sum(axis=1)
+    return float(validation[rate].max(axis=1).mean()), float(kept.mean())
 
 
 def rate_for_each_seed(validation, test):
@@ -70,10 +108,7 @@ def one_epoch_for_all(validation, test):
 def luckiest_run(validation, test):
     """You choose the rate by its best seed. That rewards rates whose results vary: take the mean over
     the seeds."""
-    rate = validation.max(axis=(1, 2)).argmax()
-    epoch = validation[rate].argmax(axis=1)
-    kept = test[rate, np.arange(len(epoch)), epoch]
-    return float(validation[rate].max(axis=1).mean()), float(kept.mean())
+    return _at(validation.max(axis=(1, 2)).argmax(), validation, test)
 
 
 def exchanged(validation, test):
@@ -108,6 +143,12 @@ def _runs(seeds, spread):
     )
 
 
+def _whole_percents(seed):
+    """Five rates of one level: each way to choose takes another one, and two epochs share a peak."""
+    rng = np.random.default_rng(seed)
+    return tuple(np.round(0.7 + 0.03 * rng.normal(size=(5, 4, 6)), 2) for _ in range(2))
+
+
 EXERCISE = FunctionExercise(
     id="robustness-honest",
     chapter="optimization/robustness",
@@ -119,6 +160,10 @@ EXERCISE = FunctionExercise(
     mistakes=variants(
         best_test_epoch,
         rate_by_test,
+        rate_by_mean_epoch,
+        rate_by_last_epoch,
+        last_of_equals,
+        mean_of_equals,
         rate_for_each_seed,
         last_epoch,
         one_epoch_for_all,
@@ -131,7 +176,11 @@ EXERCISE = FunctionExercise(
         "At that rate, `validation[rate].argmax(axis=1)` is the epoch that each seed keeps; index `test` by it.",
     ),
     cases=(
-        Case("3 rates, 4 seeds, 6 epochs", _runs(4, 0.03)),
+        Case(
+            "5 rates, 4 seeds, 6 epochs",
+            _whole_percents(2940),
+            "at the chosen rate two epochs of a seed share the highest accuracy.",
+        ),
         Case("3 rates, 5 seeds, 6 epochs", _runs(5, 0.06)),
         Case("3 rates, 2 seeds, 6 epochs", _runs(2, 0.04)),
     ),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bnbook.exercises.model import PropertyExercise, variants
+from bnbook.exercises.model import PropertyExercise, Variant, variants
 
 
 def test_scale_free(normalize) -> None:
@@ -68,6 +68,13 @@ def clipped_input(z):
     return batch_norm_exact(np.clip(z, -1000, 1000))
 
 
+def guarded(z):
+    """it leaves the scale alone where all entries are small, as a guard against 0/0. One large feature
+    hides that: all must be small together."""
+    centred = z - z.mean(0)
+    return centred if z.std() < 1e-3 else centred / z.std(0)
+
+
 def frozen(z):
     """it divides by statistics that it keeps from elsewhere."""
     return (z - 0.7) / 1.1
@@ -113,6 +120,61 @@ def only_large(normalize):
         np.testing.assert_allclose(normalize(s * z), normalize(z), rtol=1e-6, atol=1e-6)
 
 
+def one_vector(normalize):
+    """Your test seems never to make all features small together. What a normalization does to a batch
+    that is small as a whole, a feature of ordinary or large size hides: use a common s as well."""
+    z, s = _batch(), np.array([1e-6, 1.0, 1e3, 1e6])
+    np.testing.assert_allclose(normalize(s * z), normalize(z), rtol=1e-6, atol=1e-8)
+
+
+def _scales(calls):
+    """Factors, one per feature, between the inputs of two calls; of calls so related."""
+    found, kept = [], [c["z"] for c in calls if isinstance(c["z"], np.ndarray)][:60]
+    for n, one in enumerate(kept):
+        for other in kept[:n]:
+            if one.shape != other.shape or one.ndim != 2 or len(one) < 2:
+                continue
+            at = np.abs(other).argmax(axis=0), np.arange(one.shape[1])
+            if other[at].all() and np.isfinite(s := one[at] / other[at]).all():
+                if np.allclose(one, s * other, rtol=1e-6, atol=0):
+                    found.append(s)
+    return found
+
+
+def _some_negative(calls):
+    return any((s < 0).any() for s in _scales(calls))
+
+
+def _positive_only(calls):
+    scales = _scales(calls)
+    return any((s != 1).any() for s in scales) and all((s > 0).all() for s in scales)
+
+
+def _common_only(calls):
+    scales = _scales(calls)
+    return bool(scales) and all(np.allclose(s, s[0]) for s in scales)
+
+
+def _never_small(calls):
+    return all(np.std(c["z"]) > 1e-3 for c in calls)
+
+
+def _never_large(calls):
+    return all(np.abs(c["z"]).max() < 1000 for c in calls)
+
+
+def _moderate(calls):
+    return _never_large(calls) and all(c["z"].std(0).min() > 1e-3 for c in calls)
+
+
+def negative_scale(normalize):
+    """Your test seems to use a negative s. Scale-free is meant for s > 0: a negative s turns the sign of
+    the result around, in correct implementations too."""
+    z = _batch()
+    for s in (1e-6, -1.0, 1e6, np.array([1e-4, 0.5, 30.0, 1e4])):
+        np.testing.assert_allclose(normalize(s * z), normalize(z), rtol=1e-6, atol=1e-8)
+
+
 def unit_variance(normalize):
     """Your test seems to ask for mean 0 and variance 1. Scale-free normalizations need not have them,
     and the property is about two inputs, not one."""
@@ -130,7 +192,7 @@ def bit_by_bit(normalize):
 
 
 def feature_by_feature(normalize):
-    """The same, one feature rescaled at a time."""
+    """The same, one feature rescaled at a time, then all of them."""
     z = np.random.default_rng(2).normal(0.5, 2.0, (5, 3))
     before = normalize(z)
     for j in range(3):
@@ -138,6 +200,8 @@ def feature_by_feature(normalize):
             scaled = z.copy()
             scaled[:, j] *= s
             assert np.abs(normalize(scaled) - before).max() < 1e-6
+    for s in (1e-5, 1e5):
+        assert np.abs(normalize(s * z) - before).max() < 1e-6
 
 
 def with_hypothesis(normalize):
@@ -164,15 +228,18 @@ EXERCISE = PropertyExercise(
     level="hard",
     reference=test_scale_free,
     why="The property compares two calls, so no formula of the normalization is needed. An ε shows itself for "
-    "small inputs, a clipping for large ones, and a shared spread when the features are scaled apart.",
-    mistakes=variants(
-        never_fails,
-        one_common_scale,
-        only_moderate,
-        only_small,
-        only_large,
-        unit_variance,
-        bit_by_bit,
+    "small inputs, a clipping for large ones, a shared spread when the features are scaled apart, and a guard "
+    "against 0/0 when all of them are small together.",
+    mistakes=(
+        Variant.of(never_fails),
+        Variant.of(one_common_scale, seen=_common_only),
+        Variant.of(only_moderate, seen=_moderate),
+        Variant.of(only_small, seen=_never_large),
+        Variant.of(only_large, seen=_never_small),
+        Variant.of(one_vector, seen=_never_small),
+        Variant.of(unit_variance),
+        Variant.of(negative_scale, seen=_some_negative),
+        Variant.of(bit_by_bit, seen=_positive_only),
     ),
     alternatives=(feature_by_feature, with_hypothesis),
     hints=(
@@ -187,6 +254,7 @@ EXERCISE = PropertyExercise(
         one_spread,
         capped,
         clipped_input,
+        guarded,
         frozen,
     ),
 )

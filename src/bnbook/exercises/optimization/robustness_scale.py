@@ -43,6 +43,12 @@ def weights_divided(w, b, rate, s):
     return w / s, b, s**2 * rate, rate
 
 
+def everything_inverted(w, b, rate, s):
+    """You divide where you should multiply, the weights by s and their rate by s². That translates from
+    the inputs x to s x; asked is the way from s x to x."""
+    return w / s, b, rate / s**2, rate
+
+
 def rate_kept(w, b, rate, s):
     """You move the start and keep the rate. z is then the same before the first step only."""
     return s * w, b, rate, rate
@@ -84,6 +90,7 @@ EXERCISE = FunctionExercise(
         rate_times_s,
         rate_divided,
         weights_divided,
+        everything_inverted,
         rate_kept,
         start_kept,
         bias_scaled,

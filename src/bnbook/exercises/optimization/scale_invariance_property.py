@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bnbook.exercises.model import PropertyExercise, variants
+from bnbook.exercises.model import PropertyExercise, Variant, variants
 
 
 def test_scale_invariant(gradient) -> None:
@@ -89,6 +89,12 @@ def layer_with_eps(w):
     return _layer(w, 1e-3)
 
 
+def layer_with_small_eps(w):
+    """it belongs to batch normalization with ε = 1e-5, the usual one, which only weights much shorter
+    than 1 feel."""
+    return _layer(w, 1e-5)
+
+
 def constant(w):
     """it belongs to a linear loss."""
     return _AIM.copy()
@@ -142,6 +148,24 @@ def long_weights_only(gradient):
         np.testing.assert_allclose(gradient(7 * w), g / 7, rtol=0, atol=1e-9 * size)
 
 
+def not_short_enough(gradient):
+    """Your test sees an ε of 0.001 and not the usual 1e-5. What ε does grows as the weights get shorter:
+    use lengths far below 1, and tolerances near rounding."""
+    w = np.array([1.0, 2.0, 3.0, 4.0])
+    g = gradient(w)
+    size = np.linalg.norm(g)
+    assert abs(w @ g) <= 2e-5 * np.linalg.norm(w) * size
+    np.testing.assert_allclose(gradient(2 * w), g / 2, rtol=0.01, atol=0)
+
+
+def _unit(calls):
+    return all(abs(np.linalg.norm(c["w"]) - 1) < 1e-6 for c in calls)
+
+
+def _long(calls):
+    return all(np.linalg.norm(c["w"]) > 0.3 for c in calls)
+
+
 def too_strict(gradient):
     """Your test seems to demand exact equality. Rounding leaves about 1e-16 of the largest number
     involved."""
@@ -173,13 +197,11 @@ EXERCISE = PropertyExercise(
     reference=test_scale_invariant,
     why="Euler's theorem gives orthogonality, differentiating L(cw) = L(w) by w gives the degree −1. Several "
     "lengths are needed, short ones too: there ε shows.",
-    mistakes=variants(
-        never_fails,
-        only_orthogonality,
-        only_scaling,
-        only_unit_vectors,
-        long_weights_only,
-        too_strict,
+    mistakes=(
+        *variants(never_fails, only_orthogonality, only_scaling),
+        Variant.of(only_unit_vectors, seen=_unit),
+        Variant.of(long_weights_only, seen=_long),
+        *variants(not_short_enough, too_strict),
     ),
     alternatives=(by_differences,),
     hints=(
@@ -195,6 +217,7 @@ EXERCISE = PropertyExercise(
         degree_minus_two,
         unit_vectors_only,
         layer_with_eps,
+        layer_with_small_eps,
         constant,
     ),
 )

@@ -68,6 +68,19 @@ def angle_without_momentum(gradient2, rate, decay, momentum):
     return norm2, math.acos(1 - rate * decay)
 
 
+def angle_one_minus(gradient2, rate, decay, momentum):
+    """Your length is right; your angle has 1 − α where 1 + α belongs: cos θ = 1 − ηλ/(1 + α). The factor
+    1 − α is part of the length alone."""
+    norm2, _ = settled(gradient2, rate, decay, momentum)
+    return norm2, math.acos(1 - rate * decay / (1 - momentum))
+
+
+def degrees_returned(gradient2, rate, decay, momentum):
+    """Your angle is in degrees; radians are asked for."""
+    norm2, angle = settled(gradient2, rate, decay, momentum)
+    return norm2, math.degrees(angle)
+
+
 def by_the_fixed_point(gradient2, rate, decay, momentum):
     """The same from the fixed point of G = ‖w‖², ⟨w, v⟩ and ‖v‖², in units of G."""
     v = 2 * decay / (rate * (1 + momentum))
@@ -92,6 +105,8 @@ EXERCISE = FunctionExercise(
         cosine_returned,
         leading_order,
         angle_without_momentum,
+        angle_one_minus,
+        degrees_returned,
     ),
     alternatives=(by_the_fixed_point,),
     hints=(

@@ -57,6 +57,29 @@ def decay_forgotten(u, gradient, norm2, rate, decay):
     return w / np.sqrt(after), after
 
 
+def decay_after(u, gradient, norm2, rate, decay):
+    """You shrink the weights after the gradient step, so the gradient shrinks too and the direction feels
+    no decay. Both are one step, from the weights before it: (1 − ηλ)w − η ∂L/∂w."""
+    w = np.sqrt(norm2) * u - rate * gradient / np.sqrt(norm2)
+    w = (1 - rate * decay) * w
+    after = w @ w
+    return w / np.sqrt(after), after
+
+
+def direction_without_decay(u, gradient, norm2, rate, decay):
+    """Your length is right; your direction leaves out the decay. Shorter weights are turned more by the
+    same gradient: take both from the same w after the step."""
+    direction, _ = sphere_step(u, gradient, norm2, rate, 0.0)
+    return direction, sphere_step(u, gradient, norm2, rate, decay)[1]
+
+
+def length_without_decay(u, gradient, norm2, rate, decay):
+    """Your direction is right; your length leaves out the decay. Take both from the same w after the
+    step."""
+    direction, _ = sphere_step(u, gradient, norm2, rate, decay)
+    return direction, sphere_step(u, gradient, norm2, rate, 0.0)[1]
+
+
 def not_normalized(u, gradient, norm2, rate, decay):
     """Your direction is not a unit vector: divide it by its length."""
     _, after = sphere_step(u, gradient, norm2, rate, decay)
@@ -106,6 +129,9 @@ EXERCISE = FunctionExercise(
         gradient_multiplied,
         decay_without_rate,
         decay_forgotten,
+        decay_after,
+        direction_without_decay,
+        length_without_decay,
         not_normalized,
         length_returned,
         uphill,
