@@ -15,6 +15,8 @@ from bnbook.optimization.batch_offsets import batch_mean_variance, batch_offsets
 from bnbook.optimization.dense import BatchNorm, DenseNetwork
 from bnbook.optimization.descent import descend, tensors
 from bnbook.optimization.robustness import (
+    EXAMPLES,
+    FEW,
     METHODS,
     ROBUSTNESS,
     InputNorm,
@@ -47,11 +49,15 @@ def groups(network, first, rest):
     ]
 
 
-def trained(data, normalization, *, scale=1.0, start=1.0, first=0.1, batch=10):
+def trained(
+    data, normalization, *, scale=1.0, start=1.0, first=0.1, batch=10, seen=False
+):
     x, t = tensors(data.train)
     network = DenseNetwork((40, 12, 5), normalization=normalization)
     with torch.no_grad():
         network.linears[0].weight.mul_(start)
+        if seen:
+            network.linears[0].weight.copy_(seen_part(network.linears[0].weight, x))
         network.linears[0].bias.requires_grad_(False)
     descend(
         network,
@@ -113,6 +119,18 @@ class TestUntouched:
         seen = seen_part(first[1], x)
         torch.testing.assert_close(first[1] - seen, first[0] @ hidden @ hidden.T)
         torch.testing.assert_close(x @ seen.T, x @ first[1].T)
+
+    @pytest.mark.parametrize("normalization", [None, BatchNorm])
+    def test_projecting_last_is_starting_without_the_unseen_part(
+        self, data, normalization
+    ):
+        x, _ = tensors(data.train)
+        last, first = (trained(data, normalization, seen=s) for s in (False, True))
+        weight = last.linears[0].weight
+        torch.testing.assert_close(
+            seen_part(weight, x), first.linears[0].weight.detach()
+        )
+        torch.testing.assert_close(last.linears[1].weight, first.linears[1].weight)
 
     def test_known_directions(self):
         x = torch.tensor([[1.0, 0, 0], [2.0, 0, 0]])
@@ -257,6 +275,16 @@ class TestChoose:
         assert list(found.runs.seed) == [0, 1, 2, 3]
         assert found.interval()[0] == pytest.approx(0.615)
 
+    def test_the_rate_can_be_chosen_by_another_column(self):
+        results = self.results.assign(seen=-self.results.rate)
+        assert choose(results, method="fixed").rate == 1.0
+        found = choose(results, by="seen", method="fixed")
+        assert found.rate == 0.1 and found.interval("seen")[0] == pytest.approx(-0.1)
+        pair = {"method": "fixed"}, {"method": "none"}
+        for by, difference in (("seen", 0.0), ("validation", -0.9)):
+            mean, _, _ = paired(results, *pair, column="seen", by=by)
+            assert mean == pytest.approx(difference)
+
     def test_paired_difference(self):
         mean, low, high = paired(self.results, {"method": "fixed"}, {"method": "none"})
         assert mean == pytest.approx(0.1) and low == pytest.approx(high)
@@ -270,6 +298,8 @@ class TestChoose:
             choose(self.results, norm=1)
         with pytest.raises(ValueError, match="no run with"):
             choose(self.results, method="batch")
+        with pytest.raises(ValueError, match="no column 'score'"):
+            choose(self.results, by="score", method="none")
         with pytest.raises(ValueError, match="name more columns"):
             choose(self.results)
 
@@ -280,3 +310,12 @@ class TestStored:
         results = ROBUSTNESS.load()
         assert (results.outcome == "finished").all()
         assert results.validation.between(0.1, 1).all()
+
+    def test_best_rates_of_the_plain_network_lie_inside_their_grid(self):
+        results = ROBUSTNESS.load()
+        at = {"separation": "levels", "noise": 3.0, "standardized": False}
+        for n, by in itertools.product(EXAMPLES, ("validation", "seen")):
+            found = choose(results, by=by, method="none", per_class=n, start=1.0, **at)
+            assert not found.edge
+        for n in FEW:
+            assert not choose(results, method="none", per_class=n, start=0.1, **at).edge

@@ -101,7 +101,8 @@ def seen_part(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The part of each weight vector that lies in the span of the examples.
 
     The gradient of a layer z = x Wᵀ lies there, so training moves nothing else. On these
-    examples it gives the same z as the whole weight.
+    examples it gives the same z as the whole weight. So the seen part of the trained
+    weights is what training would have made of the seen part of the initial ones.
 
     Args:
         weight: (K, D).
@@ -213,7 +214,7 @@ def _data(
 
 @dataclass(frozen=True)
 class Chosen:
-    """The runs of one setting at the rate with the best mean validation accuracy.
+    """The runs of one setting at the rate with the best mean accuracy.
 
     Attributes:
         rate: the smallest of the best.
@@ -230,22 +231,28 @@ class Chosen:
         return t_interval(self.runs[column].to_numpy())
 
 
-def choose(results: pd.DataFrame, **setting: object) -> Chosen:
-    """Choose the learning rate by the mean validation accuracy over the seeds.
+def choose(
+    results: pd.DataFrame, *, by: str = "validation", **setting: object
+) -> Chosen:
+    """Choose the learning rate by the mean of an accuracy over the seeds.
 
     Args:
         results: as `ROBUSTNESS.load()` returns them.
+        by: column of the accuracy. "test" and "seen" choose on the test examples, so
+            the chosen ones are too high.
         setting: values of columns that say which runs; all must be of one sweep.
 
     Raises:
-        ValueError: there is no such run, or a rate has a seed twice.
+        ValueError: there is no such run or column, or a rate has a seed twice.
     """
     runs = _select(results, setting)
     if runs.duplicated(["rate", "seed"]).any():
         raise ValueError(
             f"{setting} leaves more than one run for a rate and seed; name more columns"
         )
-    means = runs.groupby("rate").validation.mean()
+    if by not in runs.columns:
+        raise ValueError(f"no column {by!r}; use {', '.join(runs.columns)}")
+    means = runs.groupby("rate")[by].mean()
     rate = float(means.idxmax())
     kept = runs[runs.rate == rate].sort_values("seed").reset_index(drop=True)
     return Chosen(rate, kept, rate in (means.index.min(), means.index.max()))
@@ -258,6 +265,7 @@ def paired(
     *,
     column: str = "validation",
     rate: float | None = None,
+    by: str = "validation",
 ) -> tuple[float, float, float]:
     """Mean difference first − second over the seeds, and its 95 % interval.
 
@@ -266,6 +274,7 @@ def paired(
         first, second: settings, as for `choose`.
         column: what is compared.
         rate: the same learning rate for both; None for the best of each.
+        by: what the best is chosen by, as for `choose`.
 
     Raises:
         ValueError: as `choose`, or the two have other seeds.
@@ -273,7 +282,7 @@ def paired(
     sides = []
     for setting in (first, second):
         at = dict(setting) if rate is None else {**setting, "rate": rate}
-        sides.append(choose(results, **at).runs.set_index("seed")[column])
+        sides.append(choose(results, by=by, **at).runs.set_index("seed")[column])
     if list(sides[0].index) != list(sides[1].index):
         raise ValueError(f"{first} and {second} were run with other seeds")
     return t_interval((sides[0] - sides[1]).to_numpy(dtype=float))
@@ -293,6 +302,8 @@ def _select(results: pd.DataFrame, setting: Mapping[str, object]) -> pd.DataFram
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 SMALL_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # for a small start
 EXAMPLES = (2, 5, 10, 20, 50)
+LOW_RATES = (0.003, 0.01)  # where the projected plain network is best
+HIGH_RATES = (1.0, 3.0)
 FEW = (2, 10, 50)
 SEEDS, FEWER = 8, 5  # independent repetitions; fewer in the side lines
 
@@ -316,6 +327,8 @@ def _settings() -> list[dict]:
         (["levels"], [1.0], [10], raw, side, usual),
         (["levels"], [5.0], [10], raw, side, usual + small),
         (["planes"], [1.0], [50], raw, side, usual + small),
+        (["levels"], [3.0], EXAMPLES, raw, main, [(1.0, "none", r) for r in LOW_RATES]),
+        (["levels"], [3.0], [2], raw, main, [(0.1, "none", r) for r in HIGH_RATES]),
     ]
     keys = {
         (*key[:-1], *key[-1]) for sweep in sweeps for key in itertools.product(*sweep)
