@@ -19,7 +19,7 @@ from bnbook.estimation.minibatch import (
     renorm_limits,
     set_renorm_limits,
 )
-from bnbook.estimation.minibatch_bias import BIAS
+from bnbook.estimation.minibatch_bias import BIAS, squared_mean
 from bnbook.estimation.minibatch_estimates import (
     effective_size,
     mean_over_batches,
@@ -399,6 +399,14 @@ class TestRuns:
             found = BIAS.run(**at, method=method, seed=0)
             assert (found["bias"] < 1e-20) == (method != "frozen")
 
+    def test_squared_mean_is_the_mean_product_of_different_samples(self):
+        samples = draw(5, 3) + 1
+        pairs = [
+            samples[a] @ samples[b] for a, b in itertools.permutations(range(5), 2)
+        ]
+        torch.testing.assert_close(squared_mean(samples), sum(pairs) / 20)
+        torch.testing.assert_close(squared_mean(samples[:1]), samples[0].square().sum())
+
     def test_stored_results_are_what_the_code_gives(self):
         calm = {"microbatch": 160, "mixed": 0, "rate": 0.02, "seed": 1}
         found = TRAINING.replay(network="dense", method="batch", **calm)
@@ -406,6 +414,10 @@ class TestRuns:
         assert not TRAINING.missing() and not BIAS.missing()
         runs = chosen(TRAINING.load(), network="dense", method="batch", microbatch=2)
         assert len(runs) == 6
+        with pytest.raises(ValueError, match="no run"):
+            chosen(TRAINING.load(), network="wide")
+        smooth = {"activation": "tanh", "method": "renorm", "microbatch": 64, "seed": 0}
+        assert deviation(*BIAS.replay(network="dense", **smooth)) < 1e-6
 
 
 class TestExercises:

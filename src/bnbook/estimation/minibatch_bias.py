@@ -28,6 +28,21 @@ def flat_gradient(model: nn.Module, x: torch.Tensor, t: torch.Tensor) -> torch.T
     return torch.cat([part.flatten() for part in parts])
 
 
+def squared_mean(samples: torch.Tensor) -> torch.Tensor:
+    """Squared length of the mean of vectors, free of the bias that their noise adds.
+
+    It is the mean of ⟨a, b⟩ over pairs of different vectors, and may be negative.
+
+    Args:
+        samples: (K, D), independent; a single one is taken to be without noise.
+    """
+    count, square = len(samples), samples.mean(0).square().sum()
+    if count == 1:
+        return square
+    own = samples.square().sum()
+    return (count**2 * square - own) / (count * (count - 1))
+
+
 def gradient_bias(
     *,
     data: str,
@@ -85,13 +100,10 @@ def gradient_bias(
     for _ in range(1 if microbatch == POPULATION or method == "frozen" else repeats):
         order = rng.permutation(len(x))
         found.append(flat_gradient(model, x[order], t[order]))
-    off, count = torch.stack(found) - truth, len(found)
-    bias = off.mean(0).square().sum()
-    if count > 1:  # pairs of different partitions, so that noise adds nothing
-        bias = (count**2 * bias - off.square().sum()) / (count * (count - 1))
+    off = torch.stack(found) - truth
     square = truth.square().sum()
     return {
-        "bias": (bias / square).item(),
+        "bias": (squared_mean(off) / square).item(),
         "along": (1 + off.mean(0) @ truth / square).item(),
     }
 
