@@ -968,6 +968,14 @@ class TestUnlistedMistakes:
                 "“6 examples, 3 features”), your result is that of a known mistake: You treat μ and σ² as",
             ),
             (
+                "scale-invariance-sphere",
+                lambda u, g, norm2, rate, decay: (
+                    (u - rate * g / norm2) / np.linalg.norm(u - rate * g / norm2),
+                    (1 - rate * decay) * (norm2 + rate**2 * g @ g / norm2),
+                ),
+                "Up to a factor (0.92 for `norm2` on “three weights”), your result is that of a known mistake",
+            ),
+            (
                 "forward-running",
                 lambda m, v, x, p: (
                     m * (1 - p) + p * x.mean(0),

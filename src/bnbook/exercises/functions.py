@@ -196,15 +196,25 @@ def _resembling(exercise: FunctionExercise, attempts: list[Attempt]) -> str:
         if any(is_telling(case, c) for case, found in pairs for c in found):
             continue
         for case, found in pairs:
-            listed = [c for c in found if any(abs(f - 1) > SAME for f in c)]
+            listed = _named_factors(exercise, found)
             if listed:
-                each = "per feature " if len(listed[0]) > 1 else ""
-                numbers = ", ".join(f"{f:.4g}" for f in listed[0])
                 return (
-                    f"Up to a factor ({each}{numbers} on “{case.name}”), your result is that of "
+                    f"Up to a factor ({listed} on “{case.name}”), your result is that of "
                     f"a known mistake: {mistake.sentence}"
                 )
     return ""
+
+
+def _named_factors(exercise: FunctionExercise, found: list[list[float]]) -> str:
+    """The factors that are not 1, and for which output, if there are several; empty if all are 1."""
+    parts = []
+    for name, factors in zip(exercise.returns, found, strict=True):
+        if any(abs(f - 1) > SAME for f in factors):
+            each = "per feature " if len(factors) > 1 else ""
+            numbers = ", ".join(f"{f:.4g}" for f in factors)
+            of = f" for `{name}`" if len(exercise.returns) > 1 else ""
+            parts.append(f"{each}{numbers}{of}")
+    return ", ".join(parts)
 
 
 def _factors(
