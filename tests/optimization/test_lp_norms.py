@@ -53,6 +53,8 @@ from bnbook.optimization.lp_precision import (
 )
 from bnbook.optimization.lp_training import (
     CHECKPOINTS,
+    GAMMAS,
+    LP_GAMMA,
     LP_NORMS,
     LP_RATES,
     STEPS,
@@ -60,6 +62,7 @@ from bnbook.optimization.lp_training import (
     best_validation,
     largest_good,
     make_network,
+    matched_gamma,
     set_row_norms,
     train_at,
 )
@@ -475,6 +478,20 @@ class TestTraining:
         with pytest.raises(ValueError, match="positive"):
             set_row_norms(network, 0.0)
 
+    @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "none"])
+    def test_matched_gamma_makes_outputs_equally_large(self, variant):
+        z = torch.tensor(np.random.default_rng(0).normal(size=(1000, 50)))
+        norm = VARIANTS[variant](50)
+        torch.nn.init.constant_(norm.weight, matched_gamma(variant, 1000))
+        assert norm(z).square().mean().item() == pytest.approx(1, rel=0.03)
+
+    def test_matched_gamma_of_no_norm(self):
+        for variant in ("none", "L4 centred", "L2"):
+            with pytest.raises(ValueError, match="is no normalization; use one of L1"):
+                matched_gamma(variant, 10)
+        with pytest.raises(ValueError, match="examples"):
+            matched_gamma("L∞ centred", 0)
+
     def test_choices(self):
         sweep = pd.DataFrame(
             {
@@ -496,11 +513,24 @@ class TestTraining:
     def test_experiments(self):
         assert not LP_RATES.missing()
         assert not LP_NORMS.missing()
+        assert not LP_GAMMA.missing()
         assert not LP_PRECISION.missing()
         assert CHECKPOINTS[-1] == STEPS
         row = train_at("digits", "none", 0.32, 0)
         assert set(row) == {"loss", "validation"} and row["validation"] > 0.8
         assert set(FORMATS) == {"float16", "bfloat16", "float64"}
+
+    def test_the_starting_gamma_matters(self):
+        one, matched = (
+            train_at("digits", "L∞ uncentred", 0.56, 5, gamma) for gamma in GAMMAS
+        )
+        assert matched["loss"] < one["loss"] / 2
+        same = [train_at("digits", "L2 uncentred", 0.32, 5, g)["loss"] for g in GAMMAS]
+        assert same[0] == pytest.approx(same[1], rel=1e-6)
+        with pytest.raises(ValueError, match="unknown gamma 'two'"):
+            train_at("digits", "L1 centred", 0.32, 5, "two")
+        with pytest.raises(ValueError, match="is no normalization"):
+            train_at("digits", "none", 0.32, 5, "matched")
 
 
 class TestExercises:

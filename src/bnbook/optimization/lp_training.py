@@ -30,6 +30,10 @@ VARIANTS: Mapping[str, Callable[[int], nn.Module] | None] = {
 HIDDEN = (32,) * 6
 RATES = (0.18, 0.32, 0.56, 1.0, 1.8, 3.2, 5.6, 10.0)
 SEEDS = (0, 1, 2, 3, 4)
+NEW_SEEDS = tuple(range(5, 10))  # of the sweep over the starting γ
+MANY_SEEDS = tuple(range(5, 15))  # of uncentred L∞ and of none there
+UNDECIDED = ("L∞ uncentred", "none")
+GAMMAS = ("one", "matched")
 SWEEP_STEPS = 80
 RATE, STEPS = 0.32, 200
 LEVEL = 0.1  # the training loss at which curvatures are compared as well
@@ -58,16 +62,55 @@ def _start(data: str, variant: str, seed: int):
     return network, tensors(found.train), tensors(found.validation)
 
 
-def train_at(data: str, variant: str, rate: float, seed: int) -> dict:
+def matched_gamma(variant: str, examples: int) -> float:
+    """The γ that undoes the constant of a norm: s/σ of Gaussian data of mean 0.
+
+    With it the outputs of every norm start with mean square near 1, as those of L2 do.
+
+    Args:
+        variant: a name in `VARIANTS`, not "none".
+        examples: in the batch, at least 1; only the constant of L∞ depends on it.
+
+    Raises:
+        ValueError: the variant is no norm, or examples is below 1.
+    """
+    p = ORDERS.get(variant.partition(" ")[0])
+    if variant not in VARIANTS or p is None:
+        norms = ", ".join(name for name in VARIANTS if name != "none")
+        raise ValueError(f"{variant!r} is no normalization; use one of {norms}")
+    return largest_of(examples) if math.isinf(p) else 1 / matching_factor(p)
+
+
+def _match(network: DenseNetwork, variant: str, examples: int) -> None:
+    start = matched_gamma(variant, examples)
+    for layer in network.norms:
+        nn.init.constant_(layer.weight, start)
+
+
+def train_at(
+    data: str, variant: str, rate: float, seed: int, gamma: str = "one"
+) -> dict:
     """Train by gradient descent on all examples for `SWEEP_STEPS` steps.
+
+    Args:
+        data: a name in `bnbook.data.images.NAMES`.
+        variant: a name in `VARIANTS`.
+        rate: learning rate of all parameters.
+        seed: of the weights.
+        gamma: "one": γ starts at 1; "matched": at `matched_gamma`.
 
     Returns:
         the training loss before the last step, and the validation accuracy.
 
     Raises:
         Diverged: a loss is not finite.
+        ValueError: variant or gamma is unknown, or "none" is to be matched.
     """
+    if gamma not in GAMMAS:
+        raise ValueError(f"unknown gamma {gamma!r}; use one of {', '.join(GAMMAS)}")
     network, (x, t), held = _start(data, variant, seed)
+    if gamma == "matched":
+        _match(network, variant, len(x))
     losses = descend(network, x, t, rate=rate, steps=SWEEP_STEPS)
     network.fit(x)
     return {"loss": losses[-1], "validation": accuracy(network, *held)}
@@ -148,11 +191,7 @@ def train_matched(data: str, norm: str, rate: float, seed: int) -> dict:
     if norm not in ORDERS:
         raise ValueError(f"unknown norm {norm!r}; use one of {', '.join(ORDERS)}")
     network, (x, t), held = _start(data, f"{norm} centred", seed)
-    p = ORDERS[norm]
-    start = largest_of(len(x)) if math.isinf(p) else 1 / matching_factor(p)
-    with torch.no_grad():
-        for layer in network.norms:
-            layer.weight.fill_(start)
+    _match(network, f"{norm} centred", len(x))
     losses = descend(network, x, t, rate=rate, steps=STEPS)
     network.fit(x)
     return {"loss": losses[-1], "validation": accuracy(network, *held)}
@@ -216,4 +255,19 @@ LP_MATCHED = Experiment(
         for seed in SEEDS
     ],
 )
-EXPERIMENTS = (LP_RATES, LP_NORMS, LP_MATCHED)
+LP_GAMMA = Experiment(
+    "optimization",
+    "lp_gamma",
+    train_at,
+    [
+        {"data": "digits", "variant": v, "gamma": gamma, "rate": rate, "seed": seed}
+        for v, gamma, seeds in (
+            *((v, "matched", NEW_SEEDS) for v in VARIANTS if v not in UNDECIDED),
+            *(("L∞ uncentred", gamma, MANY_SEEDS) for gamma in GAMMAS),
+            ("none", "one", MANY_SEEDS),
+        )
+        for rate in RATES
+        for seed in seeds
+    ],
+)
+EXPERIMENTS = (LP_RATES, LP_NORMS, LP_MATCHED, LP_GAMMA)
