@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,12 +16,23 @@ from bnbook.estimation.rotation import hadamard_rotation
 from bnbook.estimation.scale_grad import scale_grad
 from bnbook.estimation.two_stage import (
     TwoStageNorm,
+    _feed,
     tower,
     two_stage_backward,
     two_stage_norms,
     two_tower_loss,
 )
+from bnbook.estimation.two_stage_bias import ORDERS, errors_by_layer, stack
 from bnbook.estimation.two_stage_conv import TwoStageConv2d, summed
+from bnbook.estimation.two_stage_cost import (
+    METHODS,
+    load_cost,
+    peak_bytes,
+    training_step,
+)
+from bnbook.exercises.estimation.two_stage_bias import folded_bias
+from bnbook.exercises.estimation.two_stage_feed import second_stage_feed
+from bnbook.exercises.estimation.two_stage_within import seen_share
 
 F64 = torch.float64
 LOSS = F.cross_entropy
@@ -465,3 +477,83 @@ class TestBadInput:
             two_stage_backward(model, x, labels(5) + 9, LOSS)
         for name, value in model.state_dict().items():
             assert torch.equal(value, before[name])
+
+
+class TestExercises:
+    """The reference solutions say what the chapter's functions say."""
+
+    def test_bias(self):
+        layer = shake(TwoStageConv2d(3, 4, 3, dtype=F64)).eval()
+        found = folded_bias(
+            layer.conv.weight.detach().numpy(),
+            layer.running_mean.numpy(),
+            layer.running_var.numpy(),
+            layer.weight.detach().numpy(),
+            layer.bias.detach().numpy(),
+            layer.eps,
+        )
+        np.testing.assert_allclose(found, layer.fold().bias.detach().numpy())
+
+    def test_feed(self):
+        norm = TwoStageNorm(3, dtype=F64, r_v=0.7)
+        norm.running_var.copy_(torch.tensor([0.8, 9.0, 1.5]))
+        norm.shared, g = norm.leaves(), draw(5, 3)
+        norm.shared.mean.grad, norm.shared.square.grad = g.mean(0), g.mean(0)
+        squares = draw(4, 3, seed=2) ** 2 + 0.1
+        norm.square_sum = squares.sum(0)
+        found = second_stage_feed(
+            g.numpy(), squares.numpy(), norm.running_var.numpy(), 0.7, 2.0
+        )
+        np.testing.assert_allclose(found, _feed(norm, 4).square.numpy())
+
+    @pytest.mark.parametrize("positions", [1, 6])
+    def test_share(self, positions):
+        """The share of ∂ν/∂w that reaches the weight of z = w u through the first tower."""
+        u, w = draw(4, 1, positions) + 1.5, torch.tensor(0.7, dtype=F64)
+        w.requires_grad_()
+        norm = TwoStageNorm(1, dtype=F64, f_max=None)
+        calibrate(norm, w.detach() * u)
+        grads = {}
+        for name in ("first", "joint"):
+            with tower(norm, name), deferred(norm):
+                mean_b, of_p = norm.moments(w * u, w * u - norm.running_mean[:, None])
+                own = mean_b if name == "first" else mean_b.mean(0)
+                square, _ = norm.second_moment(of_p, norm.through_mean(own))
+            grads[name] = torch.autograd.grad(square.mean(), w)[0]
+        expected = seen_share(u[:, 0].numpy())
+        assert (grads["first"] / grads["joint"]).item() == pytest.approx(expected)
+
+
+class TestCost:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_each_step_runs_and_the_peak_is_counted(self, method):
+        assert peak_bytes(training_step(method, width=4, batch=2, side=8)) > 1000
+
+    def test_peaks_of_known_size(self):
+        def two_arrays():
+            a = torch.empty(1000, dtype=F64)
+            return torch.empty(500, dtype=F64).sum() + a.sum()
+
+        assert 12000 <= peak_bytes(two_arrays) < 14000
+
+    def test_refusals(self):
+        with pytest.raises(ValueError, match="method must be"):
+            training_step("none", width=4, batch=2)
+        with pytest.raises(ValueError, match="order must be"):
+            stack("between", 1)
+
+    def test_what_is_stored_is_flat_in_batch_size(self):
+        rows = [r for r in load_cost()["memory"] if r["method"] == "streamed"]
+        assert max(r["bytes"] for r in rows) <= 1.05 * min(r["bytes"] for r in rows)
+
+
+class TestBias:
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_only_the_last_kernel_with_the_mean_before(self, order):
+        x, t = draw(6, 1, 5, 5), labels(6)
+        model = stack(order, 2, width=4)
+        calibrate(model, x)
+        errors = errors_by_layer(model, x, t)
+        assert max(errors["joint"]) < 1e-10 and min(errors["single example"]) > 0.01
+        assert errors["two-stage"][0] > 0.01
+        assert (errors["two-stage"][1] < 1e-10) == (order == "before")

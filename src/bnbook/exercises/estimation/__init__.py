@@ -16,6 +16,10 @@ from bnbook.exercises.estimation import (
     single_example_property,
     single_example_scaling,
     single_example_shrinkage,
+    two_stage_bias,
+    two_stage_feed,
+    two_stage_property,
+    two_stage_within,
 )
 
 EXERCISES = (
@@ -34,4 +38,8 @@ EXERCISES = (
     single_example_fold.EXERCISE,
     single_example_shrinkage.EXERCISE,
     single_example_property.EXERCISE,
+    two_stage_bias.EXERCISE,
+    two_stage_feed.EXERCISE,
+    two_stage_within.EXERCISE,
+    two_stage_property.EXERCISE,
 )
