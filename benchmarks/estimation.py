@@ -9,7 +9,6 @@ fewer turns.
 """
 
 import argparse
-import sys
 import time
 
 import torch
@@ -65,14 +64,15 @@ def measure_memory(bar: tqdm) -> list[dict]:
     return rows
 
 
-def report(results: dict) -> bool:
-    """Print what was measured; whether all targets are met."""
+def report(results: dict) -> None:
+    """Print what was measured, and which targets are missed."""
     print("; ".join(f"{name} {value}" for name, value in results["machine"].items()))
-    met = True
+    missed = []
     for row in results["time"]:
         target = TARGETS.get(row["method"]) if row["width"] == WIDTHS[0] else None
         wanted = "" if target is None else f", wanted at most {target}"
-        met &= target is None or row["ratio"] <= target
+        if target is not None and row["ratio"] > target:
+            missed.append(row["method"])
         print(
             f"  {row['width']:3} channels, {row['method']:27} {row['ratio']:.2f} "
             f"({row['low']:.2f} to {row['high']:.2f}){wanted}"
@@ -81,11 +81,11 @@ def report(results: dict) -> bool:
         print(
             f"  batch {row['batch']:3}, {row['method']:20} {row['bytes'] / 2**20:.1f} MiB"
         )
-    return met
+    print("\ntarget missed:", ", ".join(missed) or "none")
 
 
-def main() -> int:
-    """Measure, print, and save if asked to; 1 if a ratio is above its target."""
+def main() -> None:
+    """Measure, print, and save if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--save", action="store_true", help="keep the results")
     parser.add_argument("--quick", action="store_true", help="five turns")
@@ -99,11 +99,10 @@ def main() -> int:
             "time": measure_time(turns, bar),
             "memory": measure_memory(bar),
         }
-    met = report(results)
+    report(results)
     if options.save:
         print(f"\nsaved as {timing.save('two_stage', results, RESULTS).name}")
-    return 0 if met else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -615,6 +615,11 @@ class TestTiming:
         assert len(calls) == 3 * 2 * 3
         assert all(len(set(calls[i : i + 3])) == 1 for i in range(0, 18, 3))
 
+    def test_another_clock(self):
+        ticks = iter(range(100))
+        found = timing.interleaved({"a": lambda: None}, 3, clock=lambda: next(ticks))
+        assert found["a"].tolist() == [1, 1, 1]
+
     def test_spread(self):
         spread = timing.Spread.of([1.0, 2.0, 3.0, 4.0, 5.0])
         assert (spread.median, spread.low, spread.high, spread.turns) == (3, 2, 4, 5)
