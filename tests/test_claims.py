@@ -347,6 +347,17 @@ class TestInterval:
         shown = settled(HOLDS, "measured", printed=Interval(0.51234, 0.4, 0.6, **claimed))
         assert shown.evidence == (("as printed", (f"measured 0.512, interval 0.4 to 0.6; claimed {words}",)),)
 
+    @pytest.mark.parametrize(("values", "words"), [
+        ((1.02, 1.0152, 1.0248), "measured 1.02, interval 1.015 to 1.025"),
+        ((-50.0, -50.02, -49.98), "measured -50, interval -50.02 to -49.98"),
+        ((1 / 3, 1 / 3 - 1e-15, 1 / 3 + 1e-15), "measured 0.333, interval 0.333 to 0.333"),
+        ((2.0, 2.0, 2.0), "measured 2, interval 2 to 2"), ((0.0, 0.0, 0.0), "measured 0, interval 0 to 0"),
+        ((0.0123, -0.5, 0.7), "measured 0.0123, interval -0.5 to 0.7"),
+    ])
+    def test_the_ends_of_a_narrow_interval_differ_in_words(self, settled, values, words):
+        shown = settled(HOLDS, "measured", printed=Interval(*values, claim_low=-100.0))
+        assert shown.evidence[0][1][0].startswith(words + "; claimed")
+
 
 class Outline(HTMLParser):
     """The tags and texts of a card; refuses tags that do not match."""

@@ -1,5 +1,6 @@
 """What counts as evidence on a claim, and what it says."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,13 +94,25 @@ def _judge_one(claim_id: str, kind: str, item, tolerance: float) -> tuple[bool, 
         )
     if isinstance(item, Interval):
         holds = bool(item.claim_low <= item.low and item.high <= item.claim_high)
-        words = f"measured {item.estimate:.3g}, interval {item.low:.3g} to {item.high:.3g}; claimed "
+        found = tuple(
+            f"{v:.{_digits(item)}g}" for v in (item.estimate, item.low, item.high)
+        )
+        words = "measured {}, interval {} to {}; claimed ".format(*found)
         if np.isinf(item.claim_low):
             return holds, words + f"at most {item.claim_high:.3g}"
         if np.isinf(item.claim_high):
             return holds, words + f"at least {item.claim_low:.3g}"
         return holds, words + f"{item.claim_low:.3g} to {item.claim_high:.3g}"
     return _judge_residuals(claim_id, item, tolerance)
+
+
+def _digits(item: Interval) -> int:
+    """Significant digits that tell the ends of an interval apart; three at least, and
+    where the ends differ by rounding error only."""
+    largest, width = max(abs(item.low), abs(item.high)), item.high - item.low
+    if not 1e-6 * largest < width < largest:
+        return 3
+    return max(3, math.ceil(math.log10(largest / width)) + 1)
 
 
 def _judge_symbolic(claim_id: str, item: sp.Basic | sp.MatrixBase) -> tuple[bool, str]:
