@@ -71,8 +71,6 @@ class TestEveryExercise:
     def test_a_solution_pasted_into_its_notebook_runs(self, name):
         part = EXERCISES[name].chapter.partition("/")[0]
         path = ROOT / f"book/{part}/exercises.ipynb"
-        if not path.exists():
-            pytest.skip("the part has no notebook of exercises yet")
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = next(cell for cell in cells if cell["cell_type"] == "code")
         namespace = {}
