@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from bnbook.estimation.population_norm import spread
+from bnbook.estimation.running_norm import RunningNorm
 from bnbook.foundations.backward import BatchNormGrads, batch_norm_backward
 from bnbook.foundations.folding import fold_batch_norm
 from bnbook.foundations.forward import BatchNormCache, batch_norm
@@ -104,7 +105,7 @@ def batch_renorm_backward(dy: np.ndarray, cache: RenormCache) -> BatchNormGrads:
     return BatchNormGrads(dx, (dy * cache.x_hat).sum(axis=axes), dy.sum(axis=axes))
 
 
-class BatchRenorm(nn.Module):
+class BatchRenorm(RunningNorm):
     """Batch Renormalization, y = γ ((x − μ)/σ · r + d) + β, in place of `nn.BatchNorm2d`.
 
     In training r = σ/σ̄ and d = (μ − μ̄)/σ̄ are constants of the gradient. Where neither
@@ -151,34 +152,14 @@ class BatchRenorm(nn.Module):
         microbatch: int | None = None,
     ):
         """Start from mean 0 and variance 1, as PyTorch does."""
-        super().__init__()
-        if not isinstance(num_features, int) or num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features!r}")
-        if not (eps > 0 and math.isfinite(eps)):
-            raise ValueError(f"eps must be positive and finite, got {eps}")
-        if momentum is not None and not 0 < momentum <= 1:
-            raise ValueError(
-                f"momentum must lie between 0 and 1 or be None, got {momentum}; it is the "
-                "weight of the new batch"
-            )
-        if not track_running_stats:
-            raise ValueError(
-                "this layer corrects to its running statistics; use track_running_stats=True"
-            )
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype
+        )
         if microbatch is not None and microbatch < 1:
             raise ValueError(f"microbatch must be at least 1 or None, got {microbatch}")
         require_limits(r_max, d_max)
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.affine, self.r_max, self.d_max = affine, r_max, d_max
+        self.r_max, self.d_max = r_max, d_max
         self.microbatch = microbatch
-        place = {"device": device, "dtype": dtype}
-        self.weight = (
-            nn.Parameter(torch.ones(num_features, **place)) if affine else None
-        )
-        self.bias = nn.Parameter(torch.zeros(num_features, **place)) if affine else None
-        self.register_buffer("running_mean", torch.zeros(num_features, **place))
-        self.register_buffer("running_var", torch.ones(num_features, **place))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, device=device))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize x."""
@@ -217,10 +198,7 @@ class BatchRenorm(nn.Module):
     @torch.no_grad()
     def observe(self, mean: torch.Tensor, var: torch.Tensor, count: int) -> None:
         """Move the running statistics towards those of `count` values a microbatch."""
-        self.num_batches_tracked += 1
-        weight = self.momentum
-        if weight is None:
-            weight = 1 / self.num_batches_tracked.item()
+        weight = self.count_batch()
         unbiased = var * (count / (count - 1))
         for running, seen in (
             (self.running_mean, mean),
@@ -235,11 +213,7 @@ class BatchRenorm(nn.Module):
             ValueError: x has another shape or no values; or, in training, the examples
                 are no multiple of the microbatch, or a statistic rests on one value.
         """
-        if x.ndim < 2 or x.shape[1] != self.num_features or x.numel() == 0:
-            raise ValueError(
-                f"x must have shape (M, {self.num_features}, …) with M at least 1, got "
-                f"{tuple(x.shape)}"
-            )
+        super().check(x)
         if not self.training:
             return
         size = self.microbatch or len(x)
@@ -266,16 +240,7 @@ class BatchRenorm(nn.Module):
         Raises:
             TypeError, ValueError: as `fold_batch_norm`.
         """
-        dimensions = "1d" if isinstance(layer, nn.Linear) else type(layer).__name__[-2:]
-        make = getattr(nn, f"BatchNorm{dimensions}", nn.BatchNorm1d)
-        norm = make(
-            self.num_features,
-            eps=self.eps,
-            affine=self.affine,
-            dtype=self.running_var.dtype,
-        )
-        norm.load_state_dict(self.state_dict())
-        return fold_batch_norm(layer, norm.train(self.training))
+        return fold_batch_norm(layer, self.as_batch_norm(layer))
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         if prefix + "rotation" in state_dict:

@@ -6,20 +6,20 @@ lets other examples speak: all of the batch, one alone, or none.
 """
 
 import contextlib
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 from bnbook.estimation.rotation import make_rotation, rotate
+from bnbook.estimation.running_norm import RunningNorm
 from bnbook.estimation.scale_grad import scale_grad
 from bnbook.foundations.folding import TRANSPOSED, fold_batch_norm
 
 INTERACTIONS = ("example", "batch")
 
 
-class PopulationNorm(nn.Module):
+class PopulationNorm(RunningNorm):
     """y = R (γ (x − μ̄)/√(ν̄ + ε)) + β, with running statistics μ̄ and ν̄ in either mode.
 
     In training the value is the same, and the gradient passes through μ and ν, the mean
@@ -76,21 +76,9 @@ class PopulationNorm(nn.Module):
         seed: int = 0,
     ):
         """Start with μ̄ = 0, ν̄ = 1, γ = 1 and β = 0."""
-        super().__init__()
-        if not isinstance(num_features, int) or num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features!r}")
-        if not 0 < eps < math.inf:
-            raise ValueError(f"eps must be positive and finite, got {eps}")
-        if momentum is not None and not 0 < momentum <= 1:
-            raise ValueError(
-                f"momentum must lie between 0 and 1 or be None, got {momentum}; it is the "
-                "weight of the new batch"
-            )
-        if not track_running_stats:
-            raise ValueError(
-                "this layer normalizes by its running statistics; use "
-                "track_running_stats=True"
-            )
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype
+        )
         if interaction not in INTERACTIONS:
             raise ValueError(
                 f"interaction must be one of {INTERACTIONS}, got {interaction!r}"
@@ -101,19 +89,10 @@ class PopulationNorm(nn.Module):
         for name, bound in (("f_max", f_max), ("u_max", u_max)):
             if bound is not None and not bound >= 1:
                 raise ValueError(f"{name} must be at least 1 or None, got {bound}")
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.affine, self.interaction = affine, interaction
+        self.interaction = interaction
         self.r_m, self.r_v, self.f_max, self.u_max = r_m, r_v, f_max, u_max
         self.deferring = False
         self._waiting: tuple[int, torch.Tensor, torch.Tensor] | None = None
-        place = {"device": device, "dtype": dtype}
-        self.weight = (
-            nn.Parameter(torch.ones(num_features, **place)) if affine else None
-        )
-        self.bias = nn.Parameter(torch.zeros(num_features, **place)) if affine else None
-        self.register_buffer("running_mean", torch.zeros(num_features, **place))
-        self.register_buffer("running_var", torch.ones(num_features, **place))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, device=device))
         matrix = make_rotation(rotation, num_features, seed=seed)
         kept = None if matrix is None else matrix.to(self.running_mean)
         self.register_buffer("rotation", kept)
@@ -225,24 +204,9 @@ class PopulationNorm(nn.Module):
             return
         count, mean, square = self._waiting
         self._waiting = None
-        self.num_batches_tracked += 1
-        weight = self.momentum
-        if weight is None:
-            weight = 1 / self.num_batches_tracked.item()
+        weight = self.count_batch()
         self.running_mean.lerp_(mean / count, weight)
         self.running_var.lerp_(square / count, weight)
-
-    def check(self, x: torch.Tensor) -> None:
-        """Refuse what is no batch of this number of channels.
-
-        Raises:
-            ValueError: x has another shape, or no example or position.
-        """
-        if x.ndim < 2 or x.shape[1] != self.num_features or x.numel() == 0:
-            raise ValueError(
-                f"x must have shape (M, {self.num_features}, …) with M at least 1, got "
-                f"{tuple(x.shape)}"
-            )
 
     def fold(self, layer: nn.Module) -> nn.Module:
         """The layer before, with this normalization and rotation merged into it.
@@ -267,8 +231,10 @@ class PopulationNorm(nn.Module):
                 "a rotation mixes all channels, so it folds into a linear layer or a "
                 "convolution without groups only; convert the model without a rotation"
             )
-        folded = fold_batch_norm(layer, self._plain(layer))
+        norm = self.as_batch_norm(layer)
         with torch.no_grad():
+            norm.bias.zero_()  # β comes after the rotation
+            folded = fold_batch_norm(layer, norm)
             if self.rotation is not None:
                 turn = self.rotation.double()
                 for part in (folded.weight, folded.bias):
@@ -277,18 +243,6 @@ class PopulationNorm(nn.Module):
             if self.bias is not None:
                 folded.bias.add_(self.bias)
         return folded
-
-    def _plain(self, layer: nn.Module) -> nn.Module:
-        """The batch normalization that does the same before the rotation and β."""
-        dimensions = "1d" if isinstance(layer, nn.Linear) else type(layer).__name__[-2:]
-        make = getattr(nn, f"BatchNorm{dimensions}", nn.BatchNorm1d)
-        norm = make(self.num_features, eps=self.eps, dtype=self.running_var.dtype)
-        with torch.no_grad():
-            norm.running_mean.copy_(self.running_mean)
-            norm.running_var.copy_(self.running_var)
-            if self.weight is not None:
-                norm.weight.copy_(self.weight)
-        return norm.train(self.training)
 
     def extra_repr(self) -> str:
         """The settings, as PyTorch prints a module."""
