@@ -88,7 +88,10 @@ class TestValues:
         y = norm(x)
         q = (y - norm.bias[:, None]) / norm.weight[:, None]
         second = (q**2).mean(2).detach()
-        assert second.max().item() == pytest.approx(4.0, rel=1e-3) and (second[1] > 3.9).all()
+        assert (
+            second.max().item() == pytest.approx(4.0, rel=1e-3)
+            and (second[1] > 3.9).all()
+        )
         assert torch.equal(make(u_max=2.0).eval()(x)[0], make(u_max=None).eval()(x)[0])
 
 
@@ -109,6 +112,32 @@ class TestGradients:
             self.gradients(norm, x, g), self.gradients(theirs, x, g), strict=True
         ):
             torch.testing.assert_close(ours, expected)
+
+    @pytest.mark.parametrize("shape", [(6, 4), (6, 4, 3, 2)])
+    def test_microbatches_are_separate_batches_of_one_update(self, shape):
+        one = make(interaction="batch", microbatch=2)
+        other = make(interaction="batch")
+        x, g = draw(*shape, seed=5).requires_grad_(), draw(*shape, seed=6)
+        dx, dgamma = torch.autograd.grad(one(x), [x, one.weight], g)
+        found = []
+        with deferred(other):
+            for some, g_some in zip(x.split(2), g.split(2), strict=True):
+                parts = torch.autograd.grad(other(some), [some, other.weight], g_some)
+                found.append(parts)
+        torch.testing.assert_close(dx, torch.cat([f[0] for f in found]))
+        torch.testing.assert_close(dgamma, sum(f[1] for f in found))
+        for a, b in zip(one.buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(a, b)
+        with pytest.raises(ValueError, match="no multiple of the microbatch, 2"):
+            one(x[:5])
+
+    def test_a_microbatch_of_one_is_the_example_alone(self):
+        x, g = draw(3, 4, 5, seed=5).requires_grad_(), draw(3, 4, 5, seed=6)
+        found = [
+            torch.autograd.grad(make(**options)(x), x, g)[0]
+            for options in ({}, {"interaction": "batch", "microbatch": 1})
+        ]
+        torch.testing.assert_close(*found)
 
     def test_examples_do_not_interact(self):
         x, g = draw(6, 4, 5), draw(6, 4, 5, seed=7)
@@ -290,6 +319,7 @@ class TestBadInput:
             ({"r_v": float("nan")}, "r_v must lie"),
             ({"f_max": 0.9}, "f_max must be at least 1"),
             ({"u_max": 0.0}, "u_max must be at least 1"),
+            ({"microbatch": 0}, "microbatch must be at least 1"),
         ],
     )
     def test_arguments(self, options, match):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bnbook.estimation.gradient_error import calibrate
+from bnbook.estimation.minibatch import BatchRenorm
 from bnbook.estimation.population_norm import PopulationNorm, deferred
 from bnbook.estimation.rotation import hadamard_rotation
 from bnbook.estimation.scale_grad import scale_grad
@@ -320,6 +321,42 @@ class TestExactness:
         assert_equal(found[2:], expected[2:])  # γ, β and the output layer
         assert (found[0] - expected[0]).abs().max() > 0.01 * expected[0].abs().max()
 
+    @pytest.mark.parametrize("kind", ["after", "dense"])
+    def test_with_the_mean_after_and_nu_about_the_running_mean_it_is(self, kind):
+        model = network(kind, 3, u_max=None, nu_about="running")
+        x, t = inputs(kind), labels(5)
+        calibrate(model, x)
+        expected, found = self.true(model, x, t, kind), streamed(model, x, t, LOSS)
+        assert_equal(found[-6:], expected[-6:])
+        assert (found[4] - expected[4]).abs().max() > 0.01 * expected[4].abs().max()
+
+    def test_nu_about_changes_no_value_and_streams(self):
+        model, x, t = network("after", 3), inputs("after"), labels(5)
+        other = network("after", 3, nu_about="running")
+        a, b = (
+            two_stage_backward(m, x, t, LOSS) for m in (copy.deepcopy(model), other)
+        )
+        assert torch.equal(a, b)
+        model = network("after", 3, nu_about="running")
+        first = inputs("after", 3, seed=9)
+        expected = autograd(model, x, t, LOSS, x_first=first)
+        assert_equal(streamed(model, x, t, LOSS, x_first=first), expected)
+
+    def test_joint_microbatches_are_separate_batches(self):
+        x, t = inputs("conv", 6), labels(6)
+        model = network("conv", 2, microbatch=2, u_max=1.2)
+        other = copy.deepcopy(model)
+        with tower(model, "joint"):
+            LOSS(model(x), t).backward()
+        with tower(other, "joint"), deferred(other):
+            for some, targets in zip(x.split(2), t.split(2), strict=True):
+                for norm in two_stage_norms(other):
+                    norm.microbatch = None
+                (LOSS(other(some), targets) / 3).backward()
+        assert_equal(gradients(model), gradients(other))
+        for a, b in zip(model.buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(a, b)
+
     def test_calibrated_statistics_stand_still(self):
         model, x = network("conv", 3, u_max=None), inputs("conv")
         calibrate(model, x)
@@ -444,7 +481,8 @@ class TestBadInput:
         norm = TwoStageNorm(2).double()
         with pytest.raises(ValueError, match="layer twice in one pass"):
             call(nn.Sequential(norm, norm))
-        for foreign in (nn.BatchNorm1d(2), PopulationNorm(2, interaction="batch")):
+        joint = PopulationNorm(2, interaction="batch")
+        for foreign in (nn.BatchNorm1d(2), joint, BatchRenorm(2)):
             with pytest.raises(ValueError, match="normalizes over the batch"):
                 call(nn.Sequential(TwoStageNorm(2), foreign).double())
 
@@ -461,6 +499,8 @@ class TestBadInput:
     def test_arguments(self):
         with pytest.raises(ValueError, match="seen_by"):
             TwoStageNorm(2, seen_by="third")
+        with pytest.raises(ValueError, match="nu_about must be one of"):
+            TwoStageNorm(2, nu_about="median")
         with pytest.raises(ValueError, match="r_v must lie"):
             TwoStageConv2d(2, 2, 3, r_v=2)
         with pytest.raises(ValueError, match=r"shape \(M, 3, H, W\)"):

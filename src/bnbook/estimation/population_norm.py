@@ -47,6 +47,8 @@ class PopulationNorm(RunningNorm):
             normalization, which scales the example down in training; None for no bound.
         rotation: None, "hadamard", "random", or an orthogonal matrix (C, C).
         seed: of a random rotation.
+        microbatch: with interaction "batch", μ‡ and ν‡ of each so many successive
+            examples; None for all together. The running statistics move once either way.
 
     Shapes:
         (M, C) or (M, C, …); statistics are those of a channel, over the positions.
@@ -74,6 +76,7 @@ class PopulationNorm(RunningNorm):
         u_max: float | None = 5.0,
         rotation: str | torch.Tensor | None = None,
         seed: int = 0,
+        microbatch: int | None = None,
     ):
         """Start with μ̄ = 0, ν̄ = 1, γ = 1 and β = 0."""
         super().__init__(
@@ -89,7 +92,9 @@ class PopulationNorm(RunningNorm):
         for name, bound in (("f_max", f_max), ("u_max", u_max)):
             if bound is not None and not bound >= 1:
                 raise ValueError(f"{name} must be at least 1 or None, got {bound}")
-        self.interaction = interaction
+        if microbatch is not None and microbatch < 1:
+            raise ValueError(f"microbatch must be at least 1 or None, got {microbatch}")
+        self.interaction, self.microbatch = interaction, microbatch
         self.r_m, self.r_v, self.f_max, self.u_max = r_m, r_v, f_max, u_max
         self.deferring = False
         self._waiting: tuple[int, torch.Tensor, torch.Tensor] | None = None
@@ -105,9 +110,9 @@ class PopulationNorm(RunningNorm):
             return self.output(p, self.running_var)
         mean_b, of_p = self.moments(x, p)
         own = self.interaction == "example"
-        mean = self.through_mean(mean_b if own else mean_b.mean(0))
+        mean = self.through_mean(mean_b if own else self.pooled(mean_b))
         square_b, shift = self.second_moment(of_p, mean)
-        square = self.through_square(square_b if own else square_b.mean(0))
+        square = self.through_square(square_b if own else self.pooled(square_b))
         y = self.output(p, square, shift, bound=self.bound(square_b))
         self.observe(mean_b, square_b)  # last: all above is by the old statistics
         return y
@@ -119,6 +124,22 @@ class PopulationNorm(RunningNorm):
         of_p = position_moments(p)
         # With one value an example, x itself: what it receives then cancels to 0 exactly.
         return (x if x.ndim == 2 else self.running_mean + of_p[0]), of_p
+
+    def pooled(self, of_b: torch.Tensor) -> torch.Tensor:
+        """Mean over the examples, (C,), or over each one's microbatch, (M, C).
+
+        Raises:
+            ValueError: the examples are no multiple of the microbatch.
+        """
+        size = self.microbatch or len(of_b)
+        if len(of_b) % size:
+            raise ValueError(
+                f"{len(of_b)} examples are no multiple of the microbatch, {size}; drop the "
+                "rest"
+            )
+        if size == len(of_b):
+            return of_b.mean(0)
+        return of_b.unflatten(0, (-1, size)).mean(1).repeat_interleave(size, 0)
 
     def second_moment(
         self, of_p: tuple[torch.Tensor, torch.Tensor], mean: torch.Tensor
@@ -250,7 +271,7 @@ class PopulationNorm(RunningNorm):
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
             f"interaction={self.interaction}, r_m={self.r_m}, r_v={self.r_v}, "
-            f"f_max={self.f_max}, u_max={self.u_max}{turned}"
+            f"f_max={self.f_max}, u_max={self.u_max}, microbatch={self.microbatch}{turned}"
         )
 
 

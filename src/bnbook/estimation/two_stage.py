@@ -16,9 +16,11 @@ from bnbook.estimation.population_norm import (
     PopulationNorm,
     deferred,
 )
+from bnbook.estimation.running_norm import RunningNorm
 
 TOWERS = ("first", "second", "joint")
 SEEN_BY = ("first", "second", "both")
+NU_ABOUT = ("mean", "running")
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,13 @@ class TwoStageNorm(PopulationNorm):
     Args:
         num_features, eps, momentum, affine, track_running_stats, device, dtype, r_m, r_v,
             f_max, u_max, rotation, seed: as for `PopulationNorm`.
+        microbatch: in the tower "joint", as for `PopulationNorm`.
         seen_by: whose examples move the running statistics, if the towers see different
             ones: "both", or only those of the "first" (as Alg. 1 prints) or "second".
+        nu_about: what ν_b of the first tower is a second moment about: "mean", μ† as in
+            Alg. 1, or "running", μ̄ as a constant. The values are the same. With the
+            latter, ν keeps what lies between the examples, if the mean is taken after the
+            linear operation.
 
     Source: Anonymous (2022), §3.2, §3.4 and Alg. 1; its mean is taken before the linear
     operation, see `TwoStageConv2d`.
@@ -66,7 +73,9 @@ class TwoStageNorm(PopulationNorm):
         u_max: float | None = 5.0,
         rotation: str | torch.Tensor | None = None,
         seed: int = 0,
+        microbatch: int | None = None,
         seen_by: str = "both",
+        nu_about: str = "mean",
     ):
         """Start with μ̄ = 0, ν̄ = 1, γ = 1 and β = 0, in no tower."""
         super().__init__(
@@ -83,7 +92,11 @@ class TwoStageNorm(PopulationNorm):
             u_max=u_max,
             rotation=rotation,
             seed=seed,
+            microbatch=microbatch,
         )
+        if nu_about not in NU_ABOUT:
+            raise ValueError(f"nu_about must be one of {NU_ABOUT}, got {nu_about!r}")
+        self.nu_about = nu_about
         if seen_by not in SEEN_BY:
             raise ValueError(f"seen_by must be one of {SEEN_BY}, got {seen_by!r}")
         self.seen_by = seen_by
@@ -126,12 +139,14 @@ class TwoStageNorm(PopulationNorm):
             square_b, shift = of_p[1], self.moved(mean)
         elif self.tower == "first":
             square_b, shift = self.second_moment(of_p, self.through_mean(mean_b))
+            if self.nu_about == "running":
+                square_b = of_p[1]
             square = self.through_square(square_b)
             self.own = Moments(mean_b, square_b)
         else:
-            mean = self.through_mean(mean_b.mean(0))
+            mean = self.through_mean(self.pooled(mean_b))
             square_b, shift = self.second_moment(of_p, mean)
-            square = self.through_square(square_b.mean(0))
+            square = self.through_square(self.pooled(square_b))
         y = self.output(p, square, shift, bound=self.bound(square_b))
         self.square_sum = self.square_sum + square_b.detach().sum(0)
         if self.tower == "joint" or self.seen_by in (self.tower, "both"):
@@ -346,7 +361,8 @@ def _require(model, x, t, x_first) -> list[TwoStageNorm]:
         )
     for m in model.modules():
         batch_norm = isinstance(m, nn.modules.batchnorm._BatchNorm)
-        joint = isinstance(m, PopulationNorm) and m.interaction == "batch"
+        own = isinstance(m, PopulationNorm) and m.interaction == "example"
+        joint = isinstance(m, RunningNorm) and not own
         if (batch_norm or joint) and m.training:
             raise ValueError(
                 f"{type(m).__name__} normalizes over the batch, so its examples cannot be "

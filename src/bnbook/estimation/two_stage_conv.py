@@ -25,8 +25,8 @@ class TwoStageConv2d(TwoStageNorm):
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
             padding_mode, device, dtype: as for `nn.Conv2d`; there is no bias but β.
-        eps, momentum, affine, r_m, r_v, f_max, u_max, rotation, seed, seen_by: as for
-            `TwoStageNorm`.
+        eps, momentum, affine, r_m, r_v, f_max, u_max, rotation, seed, microbatch, seen_by,
+            nu_about: as for `TwoStageNorm`.
 
     Shapes:
         (M, C_in, H, W) to (M, C_out, H', W').
