@@ -125,6 +125,7 @@ class TestEquality:
             expected = autograd(*args, x_first=first)
             assert_equal(streamed(*args, x_first=first), expected)
             assert_equal(streamed(*args, x_first=first, chunk=2), expected)
+            assert_equal(streamed(*args, x_first=first, chunk=5), expected)
 
     @settings(max_examples=15, deadline=None)
     @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
@@ -142,6 +143,39 @@ class TestEquality:
         for left, right in zip(one.buffers(), other.buffers(), strict=True):
             torch.testing.assert_close(left, right)
         assert two_stage_norms(one)[0].num_batches_tracked == 1
+
+    def test_all_at_once_takes_one_forward_pass_and_the_same_statistics(self):
+        one, other, calls = network(), network(), []
+        x, t = inputs("conv"), labels(5)
+        one.register_forward_hook(lambda *_: calls.append(1))
+        a = two_stage_backward(one, x, t, LOSS, chunk=5)
+        b = two_stage_backward(other, x, t, LOSS)
+        assert len(calls) == 1
+        torch.testing.assert_close(a, b)
+        for left, right in zip(one.buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(left, right)
+
+    @pytest.mark.parametrize("chunk", [1, 5])
+    def test_parts_that_the_loss_does_not_see(self, chunk):
+        """A layer beside the path to the loss, and a frozen parameter."""
+
+        class Branched(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.main, self.idle = network("dense"), TwoStageNorm(2, dtype=F64)
+
+            def forward(self, x):
+                self.idle(x)
+                return self.main(x)
+
+        model, x, t = Branched(), inputs("dense"), labels(5)
+        expected = streamed(model.main, x, t, LOSS, chunk=chunk)
+        model.main[0].weight.requires_grad_(False)
+        two_stage_backward(model, x, t, LOSS, chunk=chunk)
+        assert model.idle.num_batches_tracked == 1
+        assert model.main[0].weight.grad is None
+        found = [p.grad for p in model.main.parameters()]
+        assert_equal(found[1:], expected[1:])
 
     def test_gradients_accumulate(self):
         model, x, t = network(), inputs("conv"), labels(5)

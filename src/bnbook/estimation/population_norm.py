@@ -301,12 +301,19 @@ class _PositionMoments(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         """Keep p."""
         ctx.save_for_backward(*inputs)
+        ctx.set_materialize_grads(
+            False
+        )  # no pass over p for a gradient that is not there
 
     @staticmethod
     def backward(ctx, from_mean, from_square):
         """(g_mean + 2 g_square p)/d."""
         (p,) = ctx.saved_tensors
         d = p[0, 0].numel()
+        if from_square is None:
+            return None if from_mean is None else spread(from_mean / d, p).expand_as(p)
+        if from_mean is None:
+            return spread(2 / d * from_square, p) * p
         return torch.addcmul(
             spread(from_mean / d, p), spread(2 / d * from_square, p), p
         )

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from bnbook.estimation.gate import Gate
 from bnbook.estimation.population_norm import (
     PopulationNorm,
     deferred,
 )
 from bnbook.estimation.running_norm import RunningNorm
 
-TOWERS = ("first", "second", "joint")
+TOWERS = ("first", "second", "both", "joint")
 SEEN_BY = ("first", "second", "both")
 NU_ABOUT = ("mean", "running")
 
@@ -39,6 +40,8 @@ class TwoStageNorm(PopulationNorm):
 
     - "first": μ† and ν†, the statistics of the example itself;
     - "second": μ‡ and ν‡, which the first tower has computed;
+    - "both": first nothing, as in the second tower, and then μ† and ν†, as in the first;
+      so one pass serves both, if they see the same examples;
     - "joint": μ‡ and ν‡ of this very layer: one tower whose examples interact at every
       layer, as in batch renormalization. For comparison.
 
@@ -107,6 +110,7 @@ class TwoStageNorm(PopulationNorm):
         """Drop what the towers have left behind."""
         self.own: Moments | None = None  # first tower: μ_b and ν_b, with their graph
         self.shared: Moments | None = None  # second tower: μ‡ and ν‡
+        self.gates: tuple[Gate, ...] = ()  # both towers: of μ† and ν†
         self.square_sum: torch.Tensor | float = 0.0  # Σ_b ν_b since then
         self.calls = 0
 
@@ -143,13 +147,21 @@ class TwoStageNorm(PopulationNorm):
                 square_b = of_p[1]
             square = self.through_square(square_b)
             self.own = Moments(mean_b, square_b)
+        elif self.tower == "both":
+            self.gates = Gate(self.running_mean), Gate(self.running_var)
+            mean = self.gates[0](mean_b, self.r_m)
+            square_b, shift = self.second_moment(of_p, mean)
+            if self.nu_about == "running":
+                square_b = of_p[1]
+            square = self.gates[1](square_b, self.r_v * self.factor(square_b))
+            self.own = Moments(mean_b, square_b)
         else:
             mean = self.through_mean(self.pooled(mean_b))
             square_b, shift = self.second_moment(of_p, mean)
             square = self.through_square(self.pooled(square_b))
         y = self.output(p, square, shift, bound=self.bound(square_b))
         self.square_sum = self.square_sum + square_b.detach().sum(0)
-        if self.tower == "joint" or self.seen_by in (self.tower, "both"):
+        if self.tower in ("joint", "both") or self.seen_by in (self.tower, "both"):
             self.observe(mean_b, square_b)
         return y
 
@@ -157,6 +169,14 @@ class TwoStageNorm(PopulationNorm):
         """μ‡ and ν‡ from what the first tower has kept of each example."""
         mean, square = self.own.mean.mean(0), self.own.square.mean(0)
         return Moments(self.through_mean(mean), self.through_square(square))
+
+    def open_gates(self) -> None:
+        """Take what the gates have caught for g_μ and g_ν; let the next pass through."""
+        ends = self.shared.mean, self.shared.square
+        for gate, end in zip(self.gates, ends, strict=bool(self.gates)):
+            nothing = torch.zeros_like(end)  # Q has no gradient: the first layer's mean
+            gate.open = True
+            end.grad = nothing if gate.caught is None else gate.caught
 
     def leaves(self) -> Moments:
         """μ̄ and ν̄ as variables of their own, where backpropagation ends."""
@@ -232,6 +252,7 @@ def two_stage_backward(
     *,
     x_first: torch.Tensor | None = None,
     chunk: int = 1,
+    reduce: Callable[[list[torch.Tensor]], None] | None = None,
 ) -> torch.Tensor:
     """Add the gradient of `two_tower_loss` to the `.grad` of the parameters, streamed.
 
@@ -239,11 +260,18 @@ def two_stage_backward(
     their gradients g_μ, g_ν add up. (b) The first tower, one example at a time, from the
     moments of the example back, fed with g_μ and g_ν. No graph holds more than one
     example. The cap min(ν̄/E_b ν_b, f_max) needs E_b ν_b before (b): it is gathered in (a)
-    where the towers see the same examples, and otherwise in a pass without a graph.
+    where the towers see the same examples, and otherwise in a pass without a graph. With
+    all examples in memory at once, and the same in both towers, one forward pass serves
+    (a) and (b).
 
     Args:
         model, x, t, loss, x_first: as for `two_tower_loss`.
         chunk: examples in memory at a time; len(x) for all at once.
+        reduce: replaces each tensor of a list by its sum over the workers that share the
+            batch; None for one process. It is called before (a), with the numbers of
+            examples, and between (a) and (b), with all g_μ, g_ν and Σ_b ν_b. What is added
+            to `.grad`, and the loss, are then the shares of this worker, to be summed; the
+            running statistics have seen its examples only.
 
     Returns:
         The mean loss, without a graph.
@@ -257,18 +285,27 @@ def two_stage_backward(
     if not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk must be a whole number of at least 1, got {chunk!r}")
     first = x if x_first is None else x_first
+    examples, of_first = _counts(x, first, reduce)
+    at_once = x_first is None and chunk >= len(x)
     with _step(model, norms):
         for norm in norms:
             norm.shared = norm.leaves()
         total = torch.zeros((), dtype=x.dtype, device=x.device)
-        with tower(model, "second"):  # (a)
+        with tower(model, "both" if at_once else "second"):  # (a)
             for some, targets in zip(x.split(chunk), t.split(chunk), strict=True):
-                part = loss(_run(model, norms, some), targets) * (len(some) / len(x))
-                part.backward()
+                part = loss(_run(model, norms, some), targets) * (len(some) / examples)
+                part.backward(retain_graph=at_once)
                 total += part.detach()
+        for norm in norms:
+            norm.open_gates()
         if x_first is not None and any(n.f_max is not None and n.r_v for n in norms):
             _gather_squares(model, norms, first, chunk)
-        feeds = [_feed(norm, len(first)) for norm in norms]
+        if reduce is not None:
+            reduce([value for norm in norms for value in _collected(norm)])
+        feeds = [_feed(norm, of_first) for norm in norms]
+        if at_once:  # (b), by the graph of (a)
+            _backward_from_moments(norms, feeds)
+            return total
         with tower(model, "first"):  # (b)
             for some in first.split(chunk):
                 _run(model, norms, some)
@@ -276,7 +313,25 @@ def two_stage_backward(
     return total
 
 
-def _feed(norm: TwoStageNorm, count: int) -> Moments:
+def _counts(x, first, reduce) -> list[float]:
+    """The numbers of examples of the towers, on all workers together."""
+    counts = torch.tensor([len(x), len(first)], dtype=torch.float32, device=x.device)
+    if reduce is not None:
+        reduce([counts])
+    return counts.tolist()
+
+
+def _collected(norm: TwoStageNorm) -> tuple[torch.Tensor, ...]:
+    """g_μ, g_ν and Σ_b ν_b of the examples so far, 0 where the loss does not see them."""
+    for leaf in (norm.shared.mean, norm.shared.square):
+        if leaf.grad is None:
+            leaf.grad = torch.zeros_like(leaf)
+    total = torch.as_tensor(norm.square_sum).to(norm.running_var)
+    norm.square_sum = total.expand_as(norm.running_var).clone()
+    return norm.shared.mean.grad, norm.shared.square.grad, norm.square_sum
+
+
+def _feed(norm: TwoStageNorm, count: float) -> Moments:
     """What ∂L/∂μ_b and ∂L/∂ν_b are for each of `count` examples of the first tower."""
     mean, square = norm.shared.mean.grad, norm.shared.square.grad
     if mean is None or square is None:  # the loss does not see this layer
