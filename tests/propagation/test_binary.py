@@ -18,6 +18,7 @@ from torch.nn import functional
 from bnbook.experiments import deviation
 from bnbook.foundations.backward import batch_norm_backward
 from bnbook.foundations.forward import batch_norm
+from bnbook.intervals import mean_and_error
 from bnbook.propagation import binary_arguments as arguments
 from bnbook.propagation import binary_shapes as shapes
 from bnbook.propagation import binary_training as training
@@ -43,7 +44,7 @@ from bnbook.propagation.binary_theory import (
     slope,
 )
 from bnbook.propagation.binary_training import Part, SignNetworks, accuracies, train
-from bnbook.propagation.variance import mean_and_error, simulate, weight_law
+from bnbook.propagation.variance import simulate, weight_law
 
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
 EDGES = [-math.inf, -1.5, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 1.5, math.inf]

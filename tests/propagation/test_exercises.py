@@ -1,6 +1,5 @@
 """The exercises of the part `propagation`."""
 
-
 import numpy as np
 import torch
 

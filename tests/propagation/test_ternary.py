@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import integrate, stats
 
+from bnbook.intervals import mean_and_error, t_interval
 from bnbook.propagation.activations import LINEAR, RELU, moments
 from bnbook.propagation.binary import clip_latent
 from bnbook.propagation.ternary import (
@@ -50,9 +51,7 @@ from bnbook.propagation.ternary_training import (
 )
 from bnbook.propagation.variance import (
     layer_factor,
-    mean_and_error,
     simulate,
-    t_interval,
 )
 
 vectors = arrays(

@@ -15,6 +15,7 @@ from scipy import integrate, stats
 
 from bnbook.data.digits import digits
 from bnbook.foundations.geometry import projector
+from bnbook.intervals import mean_and_error
 from bnbook.propagation.activations import (
     ACTIVATIONS,
     Activation,
@@ -47,9 +48,7 @@ from bnbook.propagation.variance import (
     factor_table,
     growth,
     layer_factor,
-    mean_and_error,
     simulate,
-    t_interval,
     theory,
     weight_law,
 )
@@ -450,19 +449,6 @@ class TestSimulation:
             growth(run, skip=3)
         with pytest.raises(ValueError, match="no gradient"):
             growth(replace(run, backward=np.zeros((2, 4))))
-
-    def test_statistics(self):
-        samples = np.random.default_rng(1).normal(size=12)
-        low, high = stats.t.interval(0.9, 11, samples.mean(), stats.sem(samples))
-        np.testing.assert_allclose(
-            t_interval(samples, level=0.9), [samples.mean(), low, high]
-        )
-        with pytest.raises(ValueError, match="three"):
-            t_interval(samples[:2])
-        with pytest.raises(ValueError, match="level"):
-            t_interval(samples, level=1.0)
-        with pytest.raises(ValueError, match="two"):
-            mean_and_error(samples[:1])
 
     def test_table(self):
         rows = [

@@ -1,6 +1,5 @@
 """The exercises of the part `training`."""
 
-
 import numpy as np
 import pytest
 
@@ -125,7 +124,7 @@ class TestHiggs:
             np.testing.assert_allclose(got, part.x, rtol=1e-5, atol=1e-5)
 
     def test_interval(self):
-        from bnbook.training.higgs_results import t_interval
+        from bnbook.intervals import t_interval
 
         bn, control = np.random.default_rng(12).normal(size=(2, 7))
         close(

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from bnbook.data.higgs_masses import FEATURES
 from bnbook.experiments import Diverged, deviation
@@ -25,7 +24,6 @@ from bnbook.training.higgs_results import (
     paired,
     runs,
     shrinkage,
-    t_interval,
 )
 from bnbook.training.network import Network, evaluate
 
@@ -309,24 +307,6 @@ class TestResults:
 
 
 class TestInterval:
-    @given(st.lists(st.floats(-5, 5), min_size=3, max_size=12), st.floats(0.5, 0.99))
-    def test_it_is_scipys(self, values, level):
-        values = np.array(values)
-        if values.std() < 1e-6:
-            return
-        mean, low, high = t_interval(values, level)
-        expected = stats.ttest_1samp(values, 0).confidence_interval(level)
-        np.testing.assert_allclose((low, high), expected, rtol=1e-7, atol=1e-9)
-        assert low <= mean <= high
-
-    def test_it_covers_as_often_as_it_says(self):
-        rng = np.random.default_rng(0)
-        hits = 0
-        for sample in rng.normal(3.0, 2.0, size=(2000, 5)):
-            _, low, high = t_interval(sample)
-            hits += low <= 3.0 <= high
-        assert abs(hits / 2000 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
-
     def test_evidence(self):
         interval = measured([1.0, 2.0, 3.0], claim_low=0)
         assert interval.estimate == 2
@@ -334,11 +314,6 @@ class TestInterval:
             2 * 4.3027 / np.sqrt(3), rel=1e-4
         )
         assert (interval.claim_low, interval.claim_high) == (0, np.inf)
-
-    @pytest.mark.parametrize("values", [[1.0, 2.0], [1.0, 2.0, np.nan], [[1, 2, 3]]])
-    def test_bad_input(self, values):
-        with pytest.raises(ValueError, match="at least three finite"):
-            t_interval(values)
 
 
 class TestShrinkage:

@@ -19,9 +19,9 @@ from torch import nn
 from bnbook.data.noisy_features import noisy_features
 from bnbook.data.splits import Dataset
 from bnbook.experiments import Diverged, Experiment
+from bnbook.intervals import t_interval
 from bnbook.optimization.dense import BatchNorm, DenseNetwork
 from bnbook.optimization.descent import accuracy, descend, tensors
-from bnbook.propagation.variance import t_interval
 
 METHODS = ("none", "fixed", "shuffled", "inputs")
 SHOWN = {

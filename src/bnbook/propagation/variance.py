@@ -11,15 +11,14 @@ weight laws and activations.
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from bnbook.foundations.backward import batch_norm_backward
 from bnbook.foundations.forward import batch_norm
+from bnbook.intervals import mean_and_error
 from bnbook.propagation.activations import (
     ACTIVATIONS,
     Activation,
@@ -51,12 +50,10 @@ __all__ = [
     "factor_table",
     "growth",
     "layer_factor",
-    "mean_and_error",
     "moments",
     "quadrature_moments",
     "require_widths",
     "simulate",
-    "t_interval",
     "theory",
     "weight_law",
 ]
@@ -91,42 +88,6 @@ class Theory:
     def factors(self) -> np.ndarray:
         """backward of layer l over backward of layer l + 1, (L − 1,)."""
         return self.backward[:-1] / self.backward[1:]
-
-
-def mean_and_error(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over axis 0 and its standard error, from independent samples.
-
-    Raises:
-        ValueError: fewer than two samples.
-    """
-    samples = np.asarray(samples, dtype=float)
-    if samples.ndim == 0 or len(samples) < 2:
-        raise ValueError("a standard error needs at least two independent samples")
-    return samples.mean(axis=0), samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
-
-
-def t_interval(
-    samples: np.ndarray, *, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean of independent samples, and the ends of Student's interval for it.
-
-    Args:
-        samples: (n,), n ≥ 3, taken as normal.
-        level: coverage, between 0 and 1.
-
-    Raises:
-        ValueError: fewer than three samples, or another level.
-    """
-    samples = np.asarray(samples, dtype=float)
-    if samples.ndim != 1 or len(samples) < 3:
-        raise ValueError(
-            f"an interval needs at least three independent samples, got {samples.shape}"
-        )
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    mean, error = mean_and_error(samples)
-    half = stats.t.ppf((1 + level) / 2, len(samples) - 1) * error
-    return float(mean), float(mean - half), float(mean + half)
 
 
 def simulate(

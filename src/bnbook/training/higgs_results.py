@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from bnbook.evidence import Interval
+from bnbook.intervals import t_interval
 
 # Table 3.2.1 of Yu (2021), control and BN. The gap, training minus validation accuracy at
 # the best epoch, is ours.
@@ -115,26 +115,6 @@ def paired(table: pd.DataFrame, column: str) -> np.ndarray:
     if not np.isfinite(differences).all():
         raise ValueError(f"{column} has gaps: {values.to_dict()}")
     return differences
-
-
-def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of the values and the ends of its t interval.
-
-    It covers the mean with probability `level` if the values are independent and normal
-    with the same mean and variance. Values that are all equal give an interval of length
-    0, which says that the measure is too coarse, not that it is exact.
-
-    Raises:
-        ValueError: there are fewer than three values, or one is not finite.
-    """
-    values = np.asarray(values, float)
-    if values.ndim != 1 or len(values) < 3 or not np.isfinite(values).all():
-        raise ValueError(
-            f"an interval over seeds needs at least three finite values, got {values}"
-        )
-    mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
-    reach = stats.t.ppf((1 + level) / 2, len(values) - 1) * error
-    return float(mean), float(mean - reach), float(mean + reach)
 
 
 def measured(
