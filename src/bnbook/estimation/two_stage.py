@@ -18,6 +18,7 @@ from bnbook.estimation.population_norm import (
     deferred,
 )
 from bnbook.estimation.running_norm import RunningNorm
+from bnbook.estimation.scale_grad import scale_grad
 
 TOWERS = ("first", "second", "both", "joint")
 SEEN_BY = ("first", "second", "both")
@@ -110,7 +111,7 @@ class TwoStageNorm(PopulationNorm):
         """Drop what the towers have left behind."""
         self.own: Moments | None = None  # first tower: μ_b and ν_b, with their graph
         self.shared: Moments | None = None  # second tower: μ‡ and ν‡
-        self.gates: tuple[Gate, ...] = ()  # both towers: of μ† and ν†
+        self.gates: list[Gate] = []  # both towers: of μ† and ν†
         self.square_sum: torch.Tensor | float = 0.0  # Σ_b ν_b since then
         self.calls = 0
 
@@ -141,29 +142,30 @@ class TwoStageNorm(PopulationNorm):
                 )
             mean, square = self.shared.mean, self.shared.square
             square_b, shift = of_p[1], self.moved(mean)
-        elif self.tower == "first":
-            square_b, shift = self.second_moment(of_p, self.through_mean(mean_b))
-            if self.nu_about == "running":
-                square_b = of_p[1]
-            square = self.through_square(square_b)
-            self.own = Moments(mean_b, square_b)
-        elif self.tower == "both":
-            self.gates = Gate(self.running_mean), Gate(self.running_var)
-            mean = self.gates[0](mean_b, self.r_m)
-            square_b, shift = self.second_moment(of_p, mean)
-            if self.nu_about == "running":
-                square_b = of_p[1]
-            square = self.gates[1](square_b, self.r_v * self.factor(square_b))
-            self.own = Moments(mean_b, square_b)
-        else:
+        elif self.tower == "joint":
             mean = self.through_mean(self.pooled(mean_b))
             square_b, shift = self.second_moment(of_p, mean)
             square = self.through_square(self.pooled(square_b))
+        else:
+            mean = self.dagger(self.running_mean, mean_b, self.r_m)
+            square_b, shift = self.second_moment(of_p, mean)
+            if self.nu_about == "running":
+                square_b = of_p[1]
+            factor = self.r_v * self.factor(square_b)
+            square = self.dagger(self.running_var, square_b, factor)
+            self.own = Moments(mean_b, square_b)
         y = self.output(p, square, shift, bound=self.bound(square_b))
         self.square_sum = self.square_sum + square_b.detach().sum(0)
         if self.tower in ("joint", "both") or self.seen_by in (self.tower, "both"):
             self.observe(mean_b, square_b)
         return y
+
+    def dagger(self, value, q_b, r) -> torch.Tensor:
+        """μ† or ν†: ScaleGrad(value, q_b, r); for both towers, with a gate."""
+        if self.tower == "first":
+            return scale_grad(value, q_b, r)
+        self.gates.append(Gate(value))
+        return self.gates[-1](q_b, r)
 
     def aggregate(self) -> Moments:
         """μ‡ and ν‡ from what the first tower has kept of each example."""
