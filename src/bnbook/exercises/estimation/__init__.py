@@ -1,6 +1,12 @@
 """The exercises of the part `estimation`, in the order of its chapters; one module each."""
 
 from bnbook.exercises.estimation import (
+    experiment_groups,
+    experiment_margin,
+    experiment_peak,
+    experiment_property,
+    experiment_rank,
+    experiment_running,
     minibatch_backward,
     minibatch_property,
     minibatch_renorm,
@@ -42,4 +48,10 @@ EXERCISES = (
     two_stage_feed.EXERCISE,
     two_stage_within.EXERCISE,
     two_stage_property.EXERCISE,
+    experiment_peak.EXERCISE,
+    experiment_running.EXERCISE,
+    experiment_groups.EXERCISE,
+    experiment_margin.EXERCISE,
+    experiment_rank.EXERCISE,
+    experiment_property.EXERCISE,
 )

@@ -1,0 +1,75 @@
+"""What the stored runs of the accuracy table say, in points (percent)."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bnbook.intervals import t_interval
+
+
+def reported(
+    results: pd.DataFrame, network: str, method: str, column: str = "test"
+) -> np.ndarray:
+    """A column of the reported runs, one entry a seed in their order, (S,).
+
+    Accuracies are in points; `peak_step`, `rate`, `lost` and the seed as they are.
+
+    Raises:
+        ValueError: there are no such runs.
+    """
+    rows = _rows(results, network, method)
+    values = rows[column].to_numpy()
+    if column in ("peak_step", "rate", "lost", "seed"):
+        return values
+    return 100 * values
+
+
+def difference(
+    results: pd.DataFrame, network: str, first: str, second: str, column: str = "test"
+) -> np.ndarray:
+    """first − second, paired by seed, in points, (S,)."""
+    return reported(results, network, first, column) - reported(
+        results, network, second, column
+    )
+
+
+def curves(
+    results: pd.DataFrame, network: str, method: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Updates at each look, (looks,), and validation accuracies there, (S, looks)."""
+    rows = _rows(results, network, method)
+    names = [name for name in rows if name.startswith("at_")]
+    steps = np.array([int(name.removeprefix("at_")) for name in names])
+    return steps, 100 * rows[names].to_numpy()
+
+
+def at_baseline_peak(
+    results: pd.DataFrame, network: str, method: str, baseline: str = "batch"
+) -> np.ndarray:
+    """Validation accuracy after as many updates as the baseline of this seed needs for
+    its peak, (S,)."""
+    steps, curve = curves(results, network, method)
+    looks = np.searchsorted(steps, reported(results, network, baseline, "peak_step"))
+    return curve[np.arange(len(curve)), looks]
+
+
+def order_correlation(source: np.ndarray, measured: np.ndarray) -> float:
+    """Spearman's rank correlation of two columns of the table, (R,) each."""
+    return float(stats.spearmanr(source, measured).statistic)
+
+
+def signed(values: np.ndarray, digits: int = 1) -> tuple[str, str]:
+    """Mean with its sign, and Student's 95% interval, as two cells of a table."""
+    mean, low, high = t_interval(values)
+    return f"{mean:+.{digits}f}", f"{low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def _rows(results: pd.DataFrame, network: str, method: str) -> pd.DataFrame:
+    rows = results[
+        (results.network == network)
+        & (results.method == method)
+        & (results.purpose == "report")
+    ]
+    if rows.empty:
+        raise ValueError(f"no reported runs of {method!r} in the network {network!r}")
+    return rows.sort_values("seed")
