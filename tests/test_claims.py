@@ -386,7 +386,7 @@ class TestCard:
         shown = settled(CORRECTED, printed={"$M = 2$": 0.25, "sign": False}, corrected=np.zeros(3))
         assert repr(shown) == (
             "[a-1] Yu (2021), Eq. (1): corrected\n"
-            "  as printed: $M = 2$: largest residual of 1 value is 0.25; sign: no\n"
+            "  as printed: ✗ $M = 2$: largest residual of 1 value is 0.25; ✗ sign: no\n"
             "  corrected form: largest residual of 3 values is within 1e-10"
         )
 
@@ -403,7 +403,7 @@ class TestCard:
         bundle = shown._repr_mimebundle_()
         assert set(bundle) == {"text/plain", "text/html", MIME}
         assert bundle["text/plain"] == repr(shown)
-        evidence = [["as printed", ["no"]], ["assuming $M > 2$", ["yes"]]]
+        evidence = [["as printed", ["✗ no"]], ["assuming $M > 2$", ["yes"]]]
         stored = json.loads(json.dumps(bundle[MIME]))
         assert stored == {"id": "a-1", "verdict": ASSUMING, "evidence": evidence}
 

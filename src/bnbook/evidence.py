@@ -50,7 +50,7 @@ ManyEvidence = Evidence | Sequence[Evidence] | Mapping[str, Evidence]
 def judge(
     claim_id: str, kind: str, evidence, tolerance: float
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether the evidence supports the claim, and that in words."""
+    """Whether the evidence supports the claim, and that in words; ✗ marks what does not."""
     if isinstance(evidence, Mapping):
         named = list(evidence.items())
     else:
@@ -65,7 +65,10 @@ def judge(
     judged = [
         (name, *_judge_one(claim_id, kind, item, tolerance)) for name, item in named
     ]
-    words = [f"{name}: {text}" if name else text for name, _, text in judged]
+    words = [
+        ("" if holds else "✗ ") + (f"{name}: {text}" if name else text)
+        for name, holds, text in judged
+    ]
     return all(holds for _, holds, _ in judged), tuple(
         dict.fromkeys(words)
     )  # without repetitions
