@@ -9,6 +9,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parallel import DistributedDataParallel
 
 from bnbook.estimation.minibatch import BatchRenorm
@@ -82,6 +83,12 @@ def convert_normalization(model: nn.Module, method: str, **options) -> nn.Module
             f"convert the model before it is wrapped in {type(model).__name__}: "
             "pass model.module, and wrap the result"
         )
+    for name, module in model.named_modules():
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+            raise TypeError(
+                f"{name or 'the model itself'} is a {type(module).__name__} that does not "
+                "know its size yet; run the model on one batch first"
+            )
     model = copy.deepcopy(model)
     new: dict[nn.Module, nn.Module] = {}
     for name, module in model.named_modules():
@@ -187,8 +194,8 @@ def _require_convertible(where, norm, method, options) -> None:
     if type(norm) not in CONVERTIBLE:
         raise TypeError(
             f"{where} is a {type(norm).__name__}, which does more than a batch "
-            "normalization (or is not initialized yet), so that converting it would lose "
-            f"something; convertible are {', '.join(kind.__name__ for kind in CONVERTIBLE)}"
+            "normalization, so that converting it would lose something; convertible are "
+            f"{', '.join(kind.__name__ for kind in CONVERTIBLE)}"
         )
     hooks = norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks
     if any(hooks):

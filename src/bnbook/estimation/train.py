@@ -327,6 +327,20 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
+def _store_of_restart() -> dist.Store:
+    """torchrun's store, with names of its own for each restart.
+
+    After a restart it still holds the addresses of the processes before, and without
+    other names the new ones would try those (PyTorch issue 135712). The restarts are
+    counted on each machine; where machines are replaced, set
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 instead.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(host, port, is_master=False)
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"restart {restart}", store)
+
+
 def main(
     arguments: Sequence[str] | None = None,
     *,
@@ -355,7 +369,11 @@ def main(
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(_device())
-        dist.init_process_group("nccl" if cuda else "gloo")
+        meeting = {}
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            meeting = {"store": _store_of_restart(), "rank": rank, "world_size": world}
+        dist.init_process_group("nccl" if cuda else "gloo", **meeting)
     try:
         train(settings, options.output, after_step=after_step)
         if _place()[0] == 0:

@@ -14,6 +14,8 @@ from torch import nn
 
 from bnbook.estimation.running_norm import RunningNorm
 
+PRELOAD = ["bnbook.estimation.at_scale"]  # by the server that workers are forked from
+
 
 def run_workers(
     function: Callable, *args, workers: int = 2, timeout: float = 60.0
@@ -37,11 +39,11 @@ def run_workers(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    # A server that has imported the first function's module; Windows has none.
+    # A server that has imported what takes seconds; Windows has none.
     server = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
-        context.set_forkserver_preload([function.__module__])
+        context.set_forkserver_preload(PRELOAD)
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
         ends, processes = [], []
