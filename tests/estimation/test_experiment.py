@@ -42,10 +42,14 @@ from bnbook.estimation.experiment_results import (
 )
 from bnbook.estimation.experiment_runs import (
     CHOICE_SEEDS,
+    MORE_SEEDS,
     RATES,
     SEEDS,
     TABLE,
+    chosen_rate,
+    claimed,
     methods_of,
+    more_rows,
     table_rows,
 )
 from bnbook.estimation.methods import (
@@ -505,6 +509,20 @@ class TestRuns:
         with_resnet = [name for name, m in METHODS.items() if m.resnet is not None]
         assert set(with_resnet) <= set(methods_of("residual 10"))
 
+    def test_more_seeds(self):
+        """They take the stored rate, are new ones, and belong to rows with a claim."""
+        assert chosen_rate("dense 4", "none") in RATES
+        with pytest.raises(ValueError, match="no run of 'none' in 'plain 7'"):
+            chosen_rate("plain 7", "none")
+        assert not set(MORE_SEEDS) & {*SEEDS, *CHOICE_SEEDS}
+        assert claimed("residual 10") == ("batch", "two_stage", "improved_2_resnet")
+        assert len(claimed("plain 6")) == 11
+        rows = more_rows(
+            network="dense 4", method="none", data="digits", examples=64, steps=25
+        )
+        assert [row["seed"] for row in rows] == list(MORE_SEEDS)
+        assert {row["rate"] for row in rows} == {chosen_rate("dense 4", "none")}
+
     def test_stored_rates_are_the_chosen(self):
         stored = TABLE.load()
         for _, cell in stored.groupby(["network", "method"]):
@@ -551,6 +569,12 @@ class TestResults:
     def test_paired(self, results):
         found = difference(results, "plain 6", "batch", "frozen")
         np.testing.assert_allclose(found, [30, 20])
+
+    def test_pairs_only_common_seeds(self, results):
+        fewer = results[(results.method == "frozen") <= (results.seed == 1)]
+        found = difference(fewer, "plain 6", "batch", "frozen")
+        np.testing.assert_allclose(found, [20])
+        assert len(at_baseline_peak(fewer, "plain 6", "frozen")) == 1
 
     def test_curves(self, results):
         steps, curve = curves(results, "plain 6", "frozen")

@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from bnbook.estimation.experiment_runs import MORE, TABLE
 from bnbook.intervals import t_interval
+
+
+def load_runs() -> pd.DataFrame:
+    """All stored runs of the table, ten or twenty reported seeds for each row."""
+    return pd.concat([TABLE.load(), MORE.load()], ignore_index=True)
 
 
 def reported(
@@ -27,10 +33,15 @@ def reported(
 def difference(
     results: pd.DataFrame, network: str, first: str, second: str, column: str = "test"
 ) -> np.ndarray:
-    """first − second, paired by seed, in points, (S,)."""
-    return reported(results, network, first, column) - reported(
-        results, network, second, column
+    """first − second, paired by seed, in points; of the seeds that both have, (S,)."""
+    one, two = (
+        pd.Series(
+            reported(results, network, method, column),
+            reported(results, network, method, "seed"),
+        )
+        for method in (first, second)
     )
+    return (one - two).dropna().to_numpy()
 
 
 def curves(
@@ -49,8 +60,9 @@ def at_baseline_peak(
     """Validation accuracy after as many updates as the baseline of this seed needs for
     its peak, (S,)."""
     steps, curve = curves(results, network, method)
-    looks = np.searchsorted(steps, reported(results, network, baseline, "peak_step"))
-    return curve[np.arange(len(curve)), looks]
+    peaks = _rows(results, network, baseline).set_index("seed").peak_step
+    own = peaks.loc[reported(results, network, method, "seed")].to_numpy()
+    return curve[np.arange(len(curve)), np.searchsorted(steps, own)]
 
 
 def order_correlation(source: np.ndarray, measured: np.ndarray) -> float:
