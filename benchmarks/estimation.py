@@ -27,7 +27,7 @@ from bnbook.training import timing
 
 WIDTHS, BATCH = (128, 32), 32
 BATCHES = (8, 16, 32, 64, 128)
-REMEMBERED = (PLAIN, "two towers", "two stages, one forward pass", "streamed")
+REMEMBERED = (PLAIN, "two towers", "one forward pass", "streamed")
 
 
 def measure_time(turns: int, bar: tqdm) -> list[dict]:

@@ -261,7 +261,7 @@ def two_stage_backward(
     (a) The second tower, one example at a time, with μ‡ and ν‡ as variables of their own:
     their gradients g_μ, g_ν add up. (b) The first tower, one example at a time, from the
     moments of the example back, fed with g_μ and g_ν. No graph holds more than one
-    example. The cap min(ν̄/E_b ν_b, f_max) needs E_b ν_b before (b): it is gathered in (a)
+    example. The factor of ν‡ needs E_b ν_b before (b): it is gathered in (a)
     where the towers see the same examples, and otherwise in a pass without a graph. With
     all examples in memory at once, and the same in both towers, one forward pass serves
     (a) and (b).

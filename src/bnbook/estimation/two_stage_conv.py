@@ -107,7 +107,8 @@ class TwoStageConv2d(TwoStageNorm):
     def fold(self) -> nn.Conv2d:
         """The plain convolution that computes the same in evaluation mode.
 
-        Its kernel is K = R (γ W/√(ν̄ + ε)) and its bias β − K̄ μ̄, whatever the padding.
+        Its kernel is K = R (γ W/√(running ν + ε)), and its bias is β minus the running mean
+        times K, summed over its positions; whatever the padding.
 
         Raises:
             ValueError: the layer is in training mode, or a rotation meets groups.

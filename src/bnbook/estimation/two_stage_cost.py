@@ -25,15 +25,15 @@ METHODS = {
     PLAIN: nn.BatchNorm2d,
     "single example": PopulationNorm,
     "two towers": TwoStageNorm,
-    "two stages, one forward pass": TwoStageNorm,
-    "two towers, 4 in the first": TwoStageNorm,
+    "one forward pass": TwoStageNorm,  # of two stages, the batch in memory
+    "4 in first tower": TwoStageNorm,
     "streamed": TwoStageNorm,
 }
-CHUNKS = {"two stages, one forward pass": None, "streamed": 1}  # None: the batch
+CHUNKS = {"one forward pass": None, "streamed": 1}  # None: the batch
 TARGETS = {
     "single example": 1.25,
-    "two stages, one forward pass": 2.1,
-    "two towers, 4 in the first": 1.3,
+    "one forward pass": 2.1,
+    "4 in first tower": 1.3,
 }
 
 
@@ -77,7 +77,7 @@ def training_step(
             chunk = CHUNKS[method] or batch
             two_stage_backward(model, x, t, F.cross_entropy, chunk=chunk)
         elif METHODS[method] is TwoStageNorm:
-            first = few if "4" in method else None
+            first = few if method.startswith("4") else None
             two_tower_loss(model, x, t, F.cross_entropy, x_first=first).backward()
         else:
             F.cross_entropy(model(x), t).backward()

@@ -11,13 +11,13 @@ def folded_bias(
 ) -> np.ndarray:  # fmt: skip
     """The bias of the plain convolution that Algorithm 1's layer is at inference.
 
-    The layer computes γ (W ⋆ x − W̄ μ̄)/√(ν̄ + ε) + β, without a rotation, where W̄ is the
-    kernel summed over its positions.
+    The layer computes γ (W ⋆ x − W_sum mean)/√(square + ε) + β, without a rotation. W_sum
+    is the kernel summed over its positions, (C_out, C_in).
 
     Args:
         kernel: W, (C_out, C_in, H, W).
-        mean: μ̄ of the input, (C_in,).
-        square: ν̄ of the output, (C_out,).
+        mean: running mean of the input, (C_in,).
+        square: running second moment of the output, (C_out,).
         gamma: γ, (C_out,).
         beta: β, (C_out,).
         eps: ε ≥ 0.
@@ -63,6 +63,21 @@ def gamma_forgotten(kernel, mean, square, gamma, beta, eps):
     return beta - kernel.sum((2, 3)) @ mean / np.sqrt(square + eps)
 
 
+def undivided(kernel, mean, square, gamma, beta, eps):
+    """You do not divide the mean's part by √(ν̄ + ε). All of W ⋆ x − W̄ μ̄ is divided."""
+    return beta - gamma * (kernel.sum((2, 3)) @ mean)
+
+
+def eps_forgotten(kernel, mean, square, gamma, beta, eps):
+    """You leave out ε. The layer divides by √(ν̄ + ε)."""
+    return beta - gamma / np.sqrt(square) * (kernel.sum((2, 3)) @ mean)
+
+
+def beta_forgotten(kernel, mean, square, gamma, beta, eps):
+    """You leave out β, which is added behind the normalization."""
+    return -gamma / np.sqrt(square + eps) * (kernel.sum((2, 3)) @ mean)
+
+
 def by_a_constant_picture(kernel, mean, square, gamma, beta, eps):
     """The same: β minus what the folded kernel gives for a picture that is μ̄ everywhere."""
     folded = kernel * (gamma / np.sqrt(square + eps))[:, None, None, None]
@@ -79,7 +94,15 @@ EXERCISE = FunctionExercise(
     reference=folded_bias,
     why="The folded kernel is K = γ W/√(ν̄ + ε), and the layer is K ⋆ x − K̄ μ̄ + β.",
     mistakes=variants(
-        unscaled, averaged, beta_scaled, added, not_rooted, gamma_forgotten
+        unscaled,
+        averaged,
+        beta_scaled,
+        added,
+        not_rooted,
+        gamma_forgotten,
+        undivided,
+        eps_forgotten,
+        beta_forgotten,
     ),
     alternatives=(by_a_constant_picture,),
     hints=(

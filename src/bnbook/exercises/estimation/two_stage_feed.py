@@ -15,7 +15,7 @@ def second_stage_feed(
         from_examples: ∂L_b/∂ν‡ of the losses of the single examples of the second tower,
             whose mean is ℓ, (B', C).
         squares: ν_b of the examples of the first tower, (B, C).
-        running: ν̄, (C,).
+        running: running second moment, (C,).
         r_v: shrinkage.
         f_max: cap of the factor.
 
@@ -67,6 +67,18 @@ def shrinkage_in_the_cap(from_examples, squares, running, r_v, f_max):
     return factor * from_examples.mean(0) / len(squares)
 
 
+def cap_of_the_mean_factor(from_examples, squares, running, r_v, f_max):
+    """You average the ratios of the single examples and cap once. ν‡ has one ratio: ν̄ over the mean of ν_b."""
+    factor = np.minimum((running / squares).mean(0), f_max)
+    return r_v * factor * from_examples.mean(0) / len(squares)
+
+
+def not_shrunk(from_examples, squares, running, r_v, f_max):
+    """You leave out the shrinkage r_v."""
+    factor = np.minimum(running / squares.mean(0), f_max)
+    return factor * from_examples.mean(0) / len(squares)
+
+
 def by_streaming(from_examples, squares, running, r_v, f_max):
     """The same, one example at a time."""
     g, total = np.zeros_like(running), np.zeros_like(running)
@@ -96,6 +108,8 @@ EXERCISE = FunctionExercise(
         uncapped,
         inverted,
         shrinkage_in_the_cap,
+        cap_of_the_mean_factor,
+        not_shrunk,
     ),
     alternatives=(by_streaming,),
     hints=(

@@ -9,9 +9,9 @@ def test_centred_convolution(convolve) -> None:
     """Test a circular convolution of a centred input: pass if it is right, else fail an `assert`.
 
     Args:
-        convolve: a function of (x, kernel, mean). x has shape (B, S), kernel (K,), K odd and
-            at most S, and mean is a number. It must return, of shape (B, S) and with
-            c = (K − 1)/2,
+        convolve: a function of (x, kernel, mean). x has shape (B, S), kernel (K,) with K
+            odd and at most S, and mean is a number. It must return, of shape (B, S) and
+            with c = (K − 1)/2,
 
                 y[b, i] = Σ_k kernel[k] (x[b, (i + k − c) mod S] − mean) .
     """
@@ -112,8 +112,8 @@ def mean_zero(convolve):
 
 
 def constant_picture(convolve):
-    """Your test seems to use a constant input only, which must give 0. It does not show in which order
-    the taps meet the input."""
+    """Your test does not see in which order the taps meet the input. It seems to use a constant input only,
+    which must give 0, or to compare the implementation with itself."""
     x, kernel = _case()
     assert np.allclose(convolve(np.full_like(x, 0.7), kernel, 0.7), 0)
 

@@ -8,8 +8,10 @@ from bnbook.exercises.model import Case, FunctionExercise, variants
 def seen_share(u: np.ndarray) -> float:
     """Two stages' derivative ∂ν/∂w over the true one, for the mean after z = w u.
 
-    ν is the second moment of z about its mean; the running statistics are those of the
-    batch, without cap or shrinkage.
+    ν is the second moment of z about the mean of the batch. The first tower takes ν_b,
+    the mean of (z − μ_b†)², whose value is about that same mean and whose slope passes
+    through the example's own mean. The running statistics are those of the batch, so
+    that every factor is 1; no shrinkage.
 
     Args:
         u: input of B examples at d positions, (B, d), not constant.
