@@ -1,6 +1,12 @@
 """The exercises of the part `estimation`, in the order of its chapters; one module each."""
 
 from bnbook.exercises.estimation import (
+    at_scale_backward,
+    at_scale_combine,
+    at_scale_feed,
+    at_scale_gradient,
+    at_scale_position,
+    at_scale_property,
     experiment_groups,
     experiment_margin,
     experiment_peak,
@@ -54,4 +60,10 @@ EXERCISES = (
     experiment_margin.EXERCISE,
     experiment_rank.EXERCISE,
     experiment_property.EXERCISE,
+    at_scale_gradient.EXERCISE,
+    at_scale_position.EXERCISE,
+    at_scale_combine.EXERCISE,
+    at_scale_backward.EXERCISE,
+    at_scale_feed.EXERCISE,
+    at_scale_property.EXERCISE,
 )
