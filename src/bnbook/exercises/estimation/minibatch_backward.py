@@ -13,8 +13,9 @@ def renorm_input_gradient(
     Args:
         z: the batch, (M, D); no feature is constant. There is no ε.
         g: gradient by ẑ r + d, (M, D).
-        running_std: σ̄ > 0, (D,).
-        r_max: r = σ/σ̄ was limited to 1/r_max … r_max.
+        running_std: (D,), positive.
+        r_max: r = σ/running_std was limited to 1/r_max … r_max; σ is that of the
+            batch.
 
     Returns:
         Gradient by z, (M, D).
@@ -57,6 +58,15 @@ def mean_forgotten(z, g, running_std, r_max):
     return r / std * (g - z_hat * (g * z_hat).mean(0))
 
 
+def sum_for_mean(z, g, running_std, r_max):
+    """Your part along ẑ has a sum over the examples in place of their mean: σ² is a mean of squares, so a 1/M
+    belongs there."""
+    std = z.std(0)
+    z_hat = (z - z.mean(0)) / std
+    r = np.clip(std / running_std, 1 / r_max, r_max)
+    return r / std * (g - g.mean(0) - z_hat * (g * z_hat).sum(0))
+
+
 def through_the_shift(z, g, running_std, r_max):
     """You let the gradient pass through d = (μ − μ̄)/σ̄ too. d is a constant, which is why the mean of
     the gradient is 0."""
@@ -97,6 +107,7 @@ EXERCISE = FunctionExercise(
         limit_forgotten,
         variance_forgotten,
         mean_forgotten,
+        sum_for_mean,
         through_the_shift,
         scale_squared,
     ),

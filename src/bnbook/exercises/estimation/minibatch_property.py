@@ -6,14 +6,14 @@ from bnbook.exercises.model import PropertyExercise, variants
 
 
 def test_trains_as_it_infers(normalize) -> None:
-    """Test a normalization: pass if both modes give the same values, else fail an `assert`.
+    """Test that both modes of a normalization give the same values, with `assert`.
 
     Args:
-        normalize: a function of z (M, D), running_mean (D,), running_std (D,) and training,
-            True or False, that returns an array (M, D). For every batch without constant
-            features the result for training=True must be that for training=False, up to
-            rounding. Nothing else is asked of it; in particular the result in evaluation
-            need not be (z − running_mean)/running_std.
+        normalize: a function of z (M, D), running_mean (D,), running_std (D,) and
+            training, True or False, that returns an array (M, D). For every batch
+            without constant features the result for training=True must be that for
+            training=False, up to rounding. Nothing else is asked of it; the result
+            in evaluation need not be (z − running_mean)/running_std.
     """
     rng = np.random.default_rng(0)
     for scale, shift in (
@@ -58,6 +58,17 @@ def only_scaled(z, running_mean, running_std, training):
     """it divides by the running root mean square and subtracts nothing, in both modes."""
     square = np.sqrt(running_std**2 + running_mean**2)
     return (z / z.std(0)) * (z.std(0) / square) if training else z / square
+
+
+def fixed_scale(z, running_mean, running_std, training):
+    """it normalizes by the running statistics and doubles the result, in both modes."""
+    return 2 * _infer(z, running_mean, running_std)
+
+
+def with_epsilon(z, running_mean, running_std, training):
+    """it has ε = 0.5 beside the running variance under the root, in both modes."""
+    std = np.sqrt(running_std**2 + 0.5)
+    return _renorm(z, running_mean, std) if training else _infer(z, running_mean, std)
 
 
 def batch_norm(z, running_mean, running_std, training):
@@ -161,6 +172,16 @@ def the_usual_formula(normalize):
         np.testing.assert_allclose(y, (z - 0.5) / 1.5, rtol=1e-7, atol=1e-7)
 
 
+def asks_for_the_input(normalize):
+    """Your test seems to run the training mode alone, with 0 and 1 as running statistics, and to ask for z back.
+    The result in evaluation need not be z there: run both modes and compare."""
+    rng = np.random.default_rng(1)
+    for scale, shift in ((1.0, 0.0), (20.0, 0.0), (0.01, 0.0), (1.0, 40.0)):
+        z = rng.normal(size=(5, 3)) * scale + shift
+        y = normalize(z, np.zeros(3), np.ones(3), True)
+        np.testing.assert_allclose(y, z, rtol=1e-7, atol=1e-7)
+
+
 def over_a_grid(normalize):
     """The same, over a grid of scales and shifts."""
     rng = np.random.default_rng(2)
@@ -204,13 +225,14 @@ EXERCISE = PropertyExercise(
         only_far_means,
         standard_output,
         the_usual_formula,
+        asks_for_the_input,
     ),
     alternatives=(over_a_grid, with_hypothesis),
     hints=(
         "Call it twice on the same batch, in the two modes, and compare. Which batches would show a limit?",
         "Use a batch of large spread, one of small spread, and two with means far above and below.",
     ),
-    correct=variants(one_formula, renorm, only_scaled),
+    correct=variants(one_formula, renorm, only_scaled, fixed_scale, with_epsilon),
     mutants=variants(
         batch_norm,
         without_r,

@@ -16,10 +16,11 @@ def renormalize(
 
     Args:
         z: (M, D); no feature is constant. There is no ε, γ or β.
-        running_mean: μ̄, (D,).
-        running_std: σ̄ > 0, (D,).
-        r_max: r = σ/σ̄ lies between 1/r_max and r_max.
-        d_max: d = (μ − μ̄)/σ̄ lies between ±d_max.
+        running_mean: (D,).
+        running_std: (D,), positive.
+        r_max: r = σ/running_std lies between 1/r_max and r_max; μ and σ are those
+            of the batch.
+        d_max: d = (μ − running_mean)/running_std lies between ±d_max.
 
     Returns:
         (M, D).
@@ -54,6 +55,13 @@ def shift_by_batch_std(z, running_mean, running_std, r_max, d_max):
     measured in units of σ̄."""
     z_hat, r, d = _parts(z, running_mean, running_std)
     return z_hat * np.clip(r, 1 / r_max, r_max) + np.clip(d / r, -d_max, d_max)
+
+
+def variance_ratio(z, running_mean, running_std, r_max, d_max):
+    """Your r is a ratio of variances. ẑ has been divided by a standard deviation, so r is σ/σ̄, the ratio of
+    standard deviations."""
+    z_hat, r, d = _parts(z, running_mean, running_std)
+    return z_hat * np.clip(r**2, 1 / r_max, r_max) + np.clip(d, -d_max, d_max)
 
 
 def shift_inside(z, running_mean, running_std, r_max, d_max):
@@ -101,6 +109,7 @@ EXERCISE = FunctionExercise(
     mistakes=variants(
         no_scale,
         scale_inverted,
+        variance_ratio,
         shift_by_batch_std,
         shift_inside,
         no_lower_limit,

@@ -7,8 +7,13 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
-def mean_batch_gradient(w: float, x: np.ndarray, t: np.ndarray, batch: int) -> float:
-    """Average, over all batches of different examples, the gradient of a centred model.
+def mean_batch_gradient(
+    w: float,
+    x: np.ndarray,
+    t: np.ndarray,
+    batch: int,
+) -> float:
+    """Average the gradient of a centred model over all batches of different rows.
 
     In a batch with mean μ of x, the loss is ½ mean (w (x − μ) − t)².
 

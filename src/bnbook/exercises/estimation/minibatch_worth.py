@@ -5,13 +5,18 @@ import numpy as np
 from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
-def independent_values(examples: int, positions: int, rho: np.ndarray) -> np.ndarray:
-    """Count the independent values that estimate a mean as well as a batch of images does.
+def independent_values(
+    examples: int,
+    positions: int,
+    rho: np.ndarray,
+) -> np.ndarray:
+    """Count the independent values that estimate a mean as well as the batch does.
 
     Args:
         examples: M, independent images.
         positions: P, values of a channel in each image.
         rho: ρ, correlation of two positions of one image, for each channel, (C,).
+            It lies above −1/(P − 1) and may be negative.
 
     Returns:
         n for which the variance of the batch mean is σ²/n, (C,).
@@ -46,6 +51,20 @@ def linear_in_rho(examples, positions, rho):
     return examples * (positions - (positions - 1) * rho)
 
 
+def at_most_all(examples, positions, rho):
+    """You count at most M·P values. Positions with a negative correlation cancel in the mean, and estimate it
+    better than as many independent values."""
+    return np.minimum(
+        independent_values(examples, positions, rho), examples * positions
+    )
+
+
+def sign_lost(examples, positions, rho):
+    """You lose the sign of ρ. A negative correlation makes the variance of the mean smaller, so the batch is
+    worth more."""
+    return independent_values(examples, positions, np.abs(rho))
+
+
 def from_the_covariance(examples, positions, rho):
     """The same, from the covariance matrix of one image."""
     found = []
@@ -65,7 +84,13 @@ EXERCISE = FunctionExercise(
     why="The mean of P values with correlation ρ has the variance σ²/P · (1 + (P − 1)ρ): P variances and "
     "P(P − 1) covariances, divided by P². M independent images divide it by M.",
     mistakes=variants(
-        all_independent, one_an_image, with_itself, across_images, linear_in_rho
+        all_independent,
+        one_an_image,
+        with_itself,
+        across_images,
+        linear_in_rho,
+        sign_lost,
+        at_most_all,
     ),
     alternatives=(from_the_covariance,),
     hints=(
@@ -83,6 +108,11 @@ EXERCISE = FunctionExercise(
             "no correlation and full correlation",
             (5, 9, np.array([0.0, 1.0])),
             "the ends: M·P values, and M.",
+        ),
+        Case(
+            "a negative correlation",
+            (3, 16, np.array([-0.012, -0.05])),
+            "ρ is negative, as in the second layer of the chapter's convolution.",
         ),
     ),
     returns=("values",),

@@ -8,8 +8,8 @@ from bnbook.exercises.model import Case, FunctionExercise, variants
 def two_factor_expectation(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, size: int
 ) -> float:
-    """E[(mean of a)(mean of b c)], both means over the same minibatch: Eq. (1) for a path
-    of three edges with one number on each.
+    """Expectation of (mean of a)(mean of b c), both means over the same minibatch:
+    Eq. (1) for a path of three edges with one number on each.
 
     Args:
         a: J_n(S₂, L) of the last edge for each of the N examples of the data, (N,).
@@ -35,6 +35,13 @@ def large_batch(a, b, c, size):
     """You return the limit B → ∞. For a finite minibatch the two factors share their examples, which adds
     Cov(a, b c)/B."""
     return a.mean() * np.mean(b * c)
+
+
+def bias(a, b, c, size):
+    """You return the bias, the expectation less the true product of three means. Asked for is the expectation
+    itself."""
+    truth = a.mean() * b.mean() * c.mean()
+    return two_factor_expectation(a, b, c, size) - truth
 
 
 def single_example(a, b, c, size):
@@ -83,6 +90,7 @@ EXERCISE = FunctionExercise(
     mistakes=variants(
         true_product,
         large_batch,
+        bias,
         single_example,
         wrong_covariance,
         other_grouping,

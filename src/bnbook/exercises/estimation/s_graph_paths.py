@@ -6,12 +6,12 @@ from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
 def gradient_by_paths(jacobians: np.ndarray) -> np.ndarray:
-    """The sum over all paths from each node to the last one, of the products of Jacobians.
+    """Sum the products of Jacobians over all paths from each node to the last one.
 
     Args:
-        jacobians: J(S, T) in row T and column S, for K numbered nodes whose edges lead from
-            smaller to larger numbers only, (K, K); 0 where there is no edge. Every node
-            holds one number, and the last one is the loss.
+        jacobians: J(S, T) in row T and column S, for K numbered nodes, (K, K). Edges
+            lead from smaller to larger numbers only; 0 where there is no edge. Every
+            node holds one number, and the last one is the loss.
 
     Returns:
         ∂L/∂S for each node, (K,); 1 for the loss itself.
@@ -60,6 +60,16 @@ def from_the_first(jacobians):
     return result
 
 
+def rows_for_columns(jacobians):
+    """You exchange row and column: J(S, T) stands in row T and column S. The row of a node holds the edges that
+    come in, from nodes that you have not reached, so nothing but the 1 of the loss is left."""
+    gradient = np.zeros(len(jacobians))
+    gradient[-1] = 1.0
+    for node in range(len(jacobians) - 2, -1, -1):
+        gradient[node] = jacobians[node] @ gradient
+    return gradient
+
+
 def loss_left_out(jacobians):
     """Your last entry is not 1: ∂L/∂L is the empty path, whose product is 1."""
     result = gradient_by_paths(jacobians)
@@ -95,6 +105,7 @@ EXERCISE = FunctionExercise(
         two_edges,
         counted_paths,
         from_the_first,
+        rows_for_columns,
         loss_left_out,
     ),
     alternatives=(by_solving,),

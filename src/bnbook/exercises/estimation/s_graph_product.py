@@ -6,7 +6,7 @@ from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
 def bias_of_product(a: np.ndarray, b: np.ndarray, size: int) -> float:
-    """E[(mean of a)(mean of b)] − ā b̄, the means taken over the same minibatch.
+    """Bias of (mean of a)(mean of b), both means taken over the same minibatch.
 
     Args:
         a: one number for each of the N examples of the data, (N,).
@@ -14,7 +14,8 @@ def bias_of_product(a: np.ndarray, b: np.ndarray, size: int) -> float:
         size: B, the examples of a minibatch, drawn independently from the data.
 
     Returns:
-        The bias, over all minibatches. ā and b̄ are means over the data.
+        The bias: the expectation over all minibatches, less the product of the
+        means of a and of b over the data.
     """
     covariance = np.mean(a * b) - np.mean(a) * np.mean(b)
     return covariance / size
@@ -36,6 +37,12 @@ def mean_of_products(a, b, size):
     """You return the mean of the products over B. Subtract the product of the means: only what a and b
     share beyond it is bias."""
     return np.mean(a * b) / size
+
+
+def expectation(a, b, size):
+    """You return the expectation of the product of the two means. Its bias is what is left of that when the
+    product of the means over the data is subtracted."""
+    return a.mean() * b.mean() + bias_of_product(a, b, size)
 
 
 def opposite_sign(a, b, size):
@@ -81,6 +88,7 @@ EXERCISE = FunctionExercise(
         unbiased_covariance,
         not_divided,
         mean_of_products,
+        expectation,
         opposite_sign,
         without_replacement,
         divided_by_data,

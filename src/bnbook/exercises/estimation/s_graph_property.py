@@ -6,13 +6,13 @@ from bnbook.exercises.model import PropertyExercise, variants
 
 
 def test_reduction(operation) -> None:
-    """Test whether an operation is a reduction: pass if it is, else fail an `assert`.
+    """Test whether an operation is a reduction: pass if it is, else fail an assert.
 
-    A reduction is a mean over examples, E_n f(x_n), of any function f of one example.
+    A reduction is a mean over examples, E_n f(x_n), of any function of one example.
 
     Args:
-        operation: a function of a batch (M, D) that returns (D,), to about ten digits. It
-            must accept every M ≥ 1 and must not change the batch.
+        operation: a function of a batch (M, D) that returns (D,), to about ten
+            digits. It must accept every M ≥ 1 and D ≥ 1, and not change the batch.
     """
     rng = np.random.default_rng(0)
     for count, scale in ((2, 1.0), (3, 0.5), (7, 3.0)):
@@ -32,7 +32,8 @@ def mean(x):
 
 def of_a_linear_layer(x):
     """it is the mean of the outputs of a linear layer."""
-    weights = np.arange(16.0).reshape(4, 4) / 8 - 0.5
+    size = x.shape[1]
+    weights = np.arange(1.0, size**2 + 1).reshape(size, size) / 8 - 0.5
     return (x @ weights).mean(0)
 
 
@@ -167,6 +168,25 @@ def by_halves(operation):
             np.testing.assert_allclose(whole, joined, rtol=1e-8, atol=1e-10)
 
 
+def one_feature(operation):
+    """The same, with one feature."""
+    for count in (3, 6):
+        x = np.random.default_rng(count).normal(size=(count, 1)) + 0.5
+        kept = x.copy()
+        parts = [operation(x[n : n + 1].copy()) for n in range(count)]
+        np.testing.assert_allclose(operation(x), sum(parts) / count, rtol=1e-8)
+        assert (x == kept).all()
+
+
+def three_features(operation):
+    """The same, with three features and whole numbers."""
+    x = np.array([[1.0, -2.0, 4.0], [3.0, 5.0, -1.0], [0.0, 7.0, 2.0], [8.0, 1.0, 6.0]])
+    whole = operation(x.copy())
+    assert whole.shape == (3,)
+    apart = np.array([operation(x[[n]]) for n in range(4)]).mean(0)
+    assert np.abs(whole - apart).max() < 1e-9 * (1 + np.abs(apart).max())
+
+
 EXERCISE = PropertyExercise(
     id="s-graph-property",
     chapter="estimation/s_graph",
@@ -183,7 +203,7 @@ EXERCISE = PropertyExercise(
         is_the_plain_mean,
         linear,
     ),
-    alternatives=(by_halves,),
+    alternatives=(by_halves, one_feature, three_features),
     hints=(
         "On a batch of one example, a reduction returns f of that example. What is it on the batch?",
         "Compare `operation(x)` with the mean of `operation(x[n : n + 1])` over n, for batches of more than two "

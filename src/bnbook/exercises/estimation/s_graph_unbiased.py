@@ -6,15 +6,17 @@ from bnbook.exercises.model import Case, FunctionExercise, variants
 
 
 def product_without_bias(a: np.ndarray, b: np.ndarray) -> float:
-    """An estimate of ā b̄ from one minibatch, whose expectation is ā b̄ exactly.
+    """Estimate the product of two means from one minibatch, without bias.
 
     Args:
-        a: one number for each example of the minibatch, (B,), B ≥ 2. The examples are
-            independent draws from one distribution, with means ā and b̄.
+        a: one number for each example of the minibatch, (B,), B ≥ 2. The examples
+            are independent draws from one distribution.
         b: the same for another quantity, (B,).
 
     Returns:
-        The estimate. It must not depend on the order of the examples, and use every pair.
+        The estimate. Its expectation is the product of the means of a and of b in
+        that distribution, exactly. It must not depend on the order of the examples,
+        and use every pair.
     """
     size = len(a)
     return (a.sum() * b.sum() - a @ b) / (size * (size - 1))
