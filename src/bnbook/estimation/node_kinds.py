@@ -15,6 +15,10 @@ from torch import fx, nn
 
 BATCH, REDUCTION, PARAMETER = "batch", "reduction", "parameter"
 DERIVED, CONSTANT = "derived", "constant"
+_SINGLE = (
+    "node {!r} ({}) has no value for one example alone: it needs more of them, or the size of "
+    "the batch is built in; use -1 in place of the size, and means over examples"
+)
 
 
 def classify(
@@ -28,8 +32,9 @@ def classify(
         results: their values.
 
     Raises:
-        ValueError: it mixes examples and is no mean over them, draws random numbers,
-            writes into its input, or returns something other than a finite tensor.
+        ValueError: it mixes examples and is no mean over them, cannot be applied to one
+            example, draws random numbers, writes into its input, or returns something
+            other than a finite tensor.
     """
     whole = checked_call(node, results)
     own = {kinds[n.name] for n in node.all_input_nodes}
@@ -70,6 +75,9 @@ def kinds_on(
         values: of the nodes that it reads, by name.
         batch: names of the batch nodes among them.
         total: its value.
+
+    Raises:
+        ValueError: it cannot be applied to one example.
     """
     found, parts = {BATCH, REDUCTION}, []
     for n in range(len(values[batch[0]])):
@@ -78,8 +86,8 @@ def kinds_on(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of one example, as std() gives
                 parts.append(checked_call(node, {**values, **rows}))
-        except (RuntimeError, ValueError, IndexError):
-            return set()  # it has no value for one example, or the size is built in
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ValueError(_SINGLE.format(node.name, _target(node))) from error
     if len({part.shape for part in parts}) > 1:
         return set()
     if total.shape != (len(parts), *parts[0].shape[1:]) or not parts[0].ndim:

@@ -9,9 +9,9 @@ def gradient_by_paths(jacobians: np.ndarray) -> np.ndarray:
     """Sum the products of Jacobians over all paths from each node to the last one.
 
     Args:
-        jacobians: J(S, T) in row T and column S, for K numbered nodes, (K, K). Edges
-            lead from smaller to larger numbers only; 0 where there is no edge. Every
-            node holds one number, and the last one is the loss.
+        jacobians: J(S, T) in row T and column S, for K numbered nodes, (K, K); 0
+            where there is no edge. Edges lead from smaller to larger numbers only.
+            Every node holds one number, and the last one is the loss.
 
     Returns:
         ∂L/∂S for each node, (K,); 1 for the loss itself.
