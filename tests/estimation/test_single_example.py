@@ -1,5 +1,6 @@
 """Gradients of single examples: against autograd, and against the gradient of all data."""
 
+import copy
 import math
 
 import numpy as np
@@ -37,10 +38,20 @@ from bnbook.estimation.single_example_runs import (
     CAP_MAP,
     EXPERIMENTS,
     SHRINKAGE_MAP,
-    TRAINING,
     example_squares,
     population,
 )
+from bnbook.estimation.single_example_training import (
+    ALONG,
+    MEASURED,
+    RATES,
+    TRAINING,
+    accuracy,
+    start,
+    updates,
+)
+from bnbook.estimation.single_example_training import EXPERIMENTS as TRAININGS
+from bnbook.exercises import check
 from bnbook.exercises.estimation import (
     single_example_backward as ex_backward,
 )
@@ -274,18 +285,62 @@ class TestErrors:
 
 
 class TestRuns:
-    @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
+    @pytest.mark.parametrize(
+        "experiment", (*EXPERIMENTS, *TRAININGS), ids=lambda e: e.name
+    )
     def test_the_results_are_there(self, experiment):
         assert (experiment.load().outcome == "finished").all()
 
     def test_settings(self):
         assert len(SHRINKAGE_MAP.settings) == 64 and len(CAP_MAP.settings) == 96
         assert len(BATCH_MAP.settings) == 10 and len(TRAINING.settings) == 110
+        assert len(RATES.settings) == 95 and len(ALONG.settings) == 40
 
     def test_a_population_is_calibrated(self):
         model, x, _ = population("dense", "none", False, "digits", 32, 0)
         first = population_norms(model)[0]
         torch.testing.assert_close(first.running_mean, model[0](x).mean(0))
+
+    def test_updates_are_those_of_batch_norm(self):
+        model, parts = start("digits", "none", 1)
+        x, t = (part[:96] for part in parts["train"])
+        assert abs(parts["train"][0].mean()) < 1e-12
+        choose(model, interaction="batch", r_m=1.0, r_v=1.0, f_max=None, u_max=None)
+        theirs = nn.Sequential(
+            *[
+                nn.BatchNorm2d(8) if isinstance(p, PopulationNorm) else copy.deepcopy(p)
+                for p in model
+            ]
+        ).double()
+        theirs.load_state_dict(
+            {k: v.clone() for k, v in model.state_dict().items()}, strict=False
+        )
+        optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9)
+        order = np.random.default_rng([1, 3]).permutation(96)
+        for pick in np.array_split(order, 3):
+            optimizer.zero_grad()
+            F.cross_entropy(theirs.train()(x[pick]), t[pick]).backward()
+            optimizer.step()
+        options = {"rate": 0.1, "epochs": 1, "seed": 1, "own_statistics": True}
+        assert list(updates(model, x, t, **options)) == [0, 1, 2]
+        for mine, other in zip(model.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(mine, other)
+
+    def test_measured_along_the_way(self):
+        rows = ALONG.load()
+        assert tuple(rows.step.unique()) == MEASURED
+        # ‖Eĝ − g‖² = ‖Eĝ‖² − 2 Eĝ·g + ‖g‖²
+        np.testing.assert_allclose(
+            rows.bias**2, rows.length**2 - 2 * rows.share + 1, atol=1e-12
+        )
+
+    def test_accuracy(self):
+        model, parts = start("digits", "hadamard", 0)
+        x, _ = parts["test"]
+        calibrate(model, x)
+        predicted = model.eval()(x).argmax(1)
+        assert accuracy(model, (x, predicted)) == 1.0
+        assert accuracy(model, (x, (predicted + 1) % 10)) == 0.0
 
 
 class TestExercises:
@@ -322,13 +377,15 @@ class TestExercises:
         rng = np.random.default_rng(2)
         a, b = rng.normal(0.3, 1, (20, 4)), rng.normal(0.2, 1, (20, 4))
         truth = a.mean(0) + 0.5 * b.mean(0)
-        best = single_example_shrinkage.best_shrinkage(a, b, truth, 30)
+        batches = np.array([1.0, 30.0])
+        best = single_example_shrinkage.best_shrinkage(a, b, truth, batches)
         grid = np.linspace(0, 1, 2001)
-        errors = [
-            gradient_error(torch.tensor(a + r * b), torch.tensor(truth)).mean_square(30)
-            for r in grid
+        found = [
+            gradient_error(torch.tensor(a + r * b), torch.tensor(truth)) for r in grid
         ]
-        assert best == pytest.approx(grid[np.argmin(errors)], abs=6e-4)
+        for r, batch in zip(best, batches, strict=True):
+            errors = [error.mean_square(batch) for error in found]
+            assert r == pytest.approx(grid[np.argmin(errors)], abs=6e-4)
 
     def test_property(self):
         def ours(dy, x, square):
@@ -336,3 +393,40 @@ class TestExercises:
             return single_example_backward(dy, cache, r_m=0.0, f_max=math.inf)
 
         single_example_property.test_scaled_gradient(ours)
+
+    def test_no_cap_is_accepted(self):
+        def with_cap(dy, p, square, r_m, r_v, cap):
+            factor = min(square / (p * p).mean(), cap)
+            dp = (dy - r_v * factor * (dy * p).mean() / square * p) / np.sqrt(square)
+            return dp - r_m * dp.mean()
+
+        for cap in (1.2, 1.5, 2.0, 3.0, 10.0):
+            result = check(
+                "single-example-backward",
+                lambda dy, p, square, r_m, r_v, cap=cap: with_cap(
+                    dy, p, square, r_m, r_v, cap
+                ),
+            )
+            assert result.outcome == "incorrect"
+            assert (result.mistake == "capped") == (cap == 2.0)
+
+    @pytest.mark.parametrize(
+        "asserts",
+        [
+            lambda dx, dy, x, s: np.testing.assert_allclose((dx * dy).sum(1), 0),
+            lambda dx, dy, x, s: np.testing.assert_allclose(
+                dx, single_example_property.projector(dy, x, s) / np.sqrt(s)
+            ),
+            lambda dx, dy, x, s: np.testing.assert_array_equal(0, 1),
+        ],
+        ids=["orthogonal to dy", "divided by S", "never true"],
+    )
+    def test_a_wrong_demand_is_not_called_a_matter_of_rounding(self, asserts):
+        def wrong(backward):
+            rng = np.random.default_rng(3)
+            dy, x = rng.normal(size=(2, 4, 6))
+            asserts(backward(dy, x, 1.5), dy, x, 1.5)
+
+        result = check("single-example-property", wrong)
+        assert result.outcome == "incorrect" and result.mistake is None
+        assert "Either the statement is not true in general" in result.message

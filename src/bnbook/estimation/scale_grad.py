@@ -23,7 +23,8 @@ def scale_grad(
     """
     if not torch.isfinite(q.detach()).all():
         raise ValueError(
-            "q must be finite, got NaN or infinity; lower the learning rate or mend the input"
+            "q must be finite, got NaN or infinity; lower the learning rate or mend "
+            "the input"
         )
     factor = r.detach() if isinstance(r, torch.Tensor) else r
     return s.detach() + factor * (q - q.detach())

@@ -1,4 +1,4 @@
-"""The long runs of the chapter on single examples: errors of gradients, and training."""
+"""The long runs of the chapter on single examples: errors of gradients."""
 
 import math
 
@@ -19,7 +19,7 @@ from bnbook.estimation.gradient_error import (
     unchanged,
     weighted_layers,
 )
-from bnbook.experiments import Diverged, Experiment, Row
+from bnbook.experiments import Experiment, Row
 
 SEEDS = tuple(range(8))
 SHRINKAGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -146,56 +146,6 @@ def batch_rows(
     return rows
 
 
-def training_row(
-    *,
-    rotation: str,
-    r_m: float,
-    r_v: float,
-    f_max: float,
-    u_max: float,
-    epochs: int,
-    data: str,
-    seed: int,
-) -> Row:
-    """Train the convolutional network by single-example gradients.
-
-    SGD with momentum 0.9, learning rate 0.05 and steps of 32 examples; the running
-    statistics start at those of the training data.
-    """
-    dataset = images(data)
-    parts = {}
-    for name, part in dataset.parts().items():
-        x = torch.tensor(part.x, dtype=torch.float64)
-        parts[name] = x, torch.tensor(part.t, dtype=torch.int64)
-    x, t = parts["train"]
-    shift, scale = x.mean(), x.std()
-    x = (x - shift) / scale
-    width = PLAN["convolutional"][0]
-    turn = None if rotation == "none" else rotation
-    model = network(
-        "convolutional", x.shape[1], 10, rotation=turn, width=width, seed=seed
-    )
-    choose(model, interaction="example", r_m=r_m, r_v=r_v)
-    choose(model, f_max=cap(f_max), u_max=None if math.isinf(u_max) else u_max)
-    calibrate(model, x)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    rng, step = np.random.default_rng([seed, 3]), 0
-    for _ in range(epochs):
-        for chosen in np.array_split(rng.permutation(len(x)), len(x) // 32):
-            pick = torch.from_numpy(chosen)
-            loss = F.cross_entropy(model.train()(x[pick]), t[pick])
-            if not torch.isfinite(loss):
-                raise Diverged(step=step, learning_rate=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
-    test_x, test_t = parts["test"]
-    with torch.no_grad():
-        scores = model.eval()((test_x - shift) / scale)
-    return {"test": (scores.argmax(1) == test_t).double().mean().item()}
-
-
 def _settings(rotations: tuple[str, ...]) -> list[Row]:
     return [
         {
@@ -242,31 +192,4 @@ BATCH_MAP = Experiment(
         for seed in SEEDS[:5]
     ],
 )
-TRAINING = Experiment(
-    "estimation",
-    "single_example_training",
-    training_row,
-    [
-        {
-            "rotation": rotation,
-            "r_m": r_m,
-            "r_v": r_v,
-            "f_max": f_max,
-            "u_max": u_max,
-            "epochs": 8,
-            "data": "digits",
-            "seed": seed,
-        }
-        for rotation in ("none", "hadamard")
-        for r_m, r_v, f_max, u_max in (
-            *((1.0, 1.0, f, 5.0) for f in (0.0, 1.0, 1.5, 2.0, 4.0, math.inf)),
-            *((1.0, 1.0, 2.0, u) for u in (2.0, math.inf)),
-            *(
-                (r_m, r_v, 2.0, 5.0)
-                for r_m, r_v in ((0.5, 0.5), (0.0, 0.8), (0.0, 0.0))
-            ),
-        )
-        for seed in SEEDS[:5]
-    ],
-)
-EXPERIMENTS = (SHRINKAGE_MAP, CAP_MAP, BATCH_MAP, TRAINING)
+EXPERIMENTS = (SHRINKAGE_MAP, CAP_MAP, BATCH_MAP)

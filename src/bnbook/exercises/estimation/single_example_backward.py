@@ -81,6 +81,34 @@ def whole_statistics(dy, p, square, r_m, r_v):
     return dp - dp.mean()
 
 
+def capped(dy, p, square, r_m, r_v):
+    """You cap S/Q at 2. Here there is no cap: the whole share r_v along p is removed, however small the
+    example is."""
+    factor = min(square / (p * p).mean(), 2.0)
+    dp = (dy - r_v * factor * (dy * p).mean() / square * p) / np.sqrt(square)
+    return dp - r_m * dp.mean()
+
+
+def wrong_order(dy, p, square, r_m, r_v):
+    """You remove the mean first and the part along p second. Backward, the last step of the layer comes first:
+    the division, then the subtraction."""
+    dx = dy - r_m * dy.mean()
+    return (dx - r_v * (dx * p).sum() / (p * p).sum() * p) / np.sqrt(square)
+
+
+def sign_along(dy, p, square, r_m, r_v):
+    """You add the part along p. A larger second moment makes y smaller, so ∂L/∂ν† brings a minus."""
+    along = (dy * p).sum() / (p * p).sum()
+    dp = (dy + r_v * along * p) / np.sqrt(square)
+    return dp - r_m * dp.mean()
+
+
+def sign_mean(dy, p, square, r_m, r_v):
+    """You add the mean of ∂L/∂p. The mean is subtracted from x, so what comes back through it has a minus."""
+    dp = (dy - r_v * (dy * p).sum() / (p * p).sum() * p) / np.sqrt(square)
+    return dp + r_m * dp.mean()
+
+
 def by_matrices(dy, p, square, r_m, r_v):
     """The same, as a product of two matrices."""
     d = len(p)
@@ -108,6 +136,10 @@ EXERCISE = FunctionExercise(
         shrunk_twice,
         half,
         whole_statistics,
+        capped,
+        wrong_order,
+        sign_along,
+        sign_mean,
     ),
     alternatives=(by_matrices,),
     hints=(
@@ -132,6 +164,12 @@ EXERCISE = FunctionExercise(
             (_rng.normal(size=4), _rng.normal(size=4), 2.2, 0.0, 0.8),
             "no gradient goes through the mean.",
             count=4,
+        ),
+        Case(
+            "a small example",
+            (_rng.normal(size=6), 0.15 * _rng.normal(size=6), 1.1, 0.5, 0.9),
+            "S/Q is above 30, and nothing caps it.",
+            count=6,
         ),
     ),
     returns=("dx",),

@@ -56,6 +56,12 @@ def summed(x, mean, square, f_max):
     return np.minimum(square / ((x - mean) ** 2).sum(axis=1), f_max)
 
 
+def whole_batch(x, mean, square, f_max):
+    """You take Q over the whole batch. Every example has a Q of its own: average over its d values only."""
+    q = np.full(len(x), ((x - mean) ** 2).mean())
+    return np.minimum(square / q, f_max)
+
+
 def rooted(x, mean, square, f_max):
     """You take the root of S/Q. The ratio of second moments is not rooted; the root belongs to the bound
     u_max on activations."""
@@ -79,7 +85,14 @@ EXERCISE = FunctionExercise(
     why="Q is the second moment of what the layer divides, x − mean; the cap takes the smaller of two "
     "numbers.",
     mistakes=variants(
-        inverted, own_mean, not_centred, floor, not_capped, summed, rooted
+        inverted,
+        own_mean,
+        not_centred,
+        floor,
+        not_capped,
+        summed,
+        whole_batch,
+        rooted,
     ),
     alternatives=(by_a_product,),
     hints=(
