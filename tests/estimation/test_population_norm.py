@@ -211,6 +211,19 @@ class TestStatistics:
         torch.testing.assert_close(parts.running_var, whole.running_var)
         assert parts.num_batches_tracked == whole.num_batches_tracked == 1
 
+    def test_a_block_inside_a_block_waits_for_the_outer_one(self):
+        one, other = make(), make()
+        with deferred(one):
+            with deferred(one):
+                one(draw(3, 4, seed=1))
+            assert one.num_batches_tracked == 0
+            one(draw(3, 4, seed=2))
+        with deferred(other):
+            other(draw(3, 4, seed=1))
+            other(draw(3, 4, seed=2))
+        for a, b in zip(one.buffers(), other.buffers(), strict=True):
+            assert torch.equal(a, b)
+
     def test_a_failed_block_updates_nothing(self):
         norm = make()
         before = copy.deepcopy(norm.state_dict())
@@ -348,6 +361,21 @@ class TestMoments:
         assert torch.autograd.gradgradcheck(position_moments, p)
         each = torch.func.vmap(lambda v: position_moments(v[None])[1][0])(p)
         torch.testing.assert_close(each, square)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_sums_in_single(self, dtype):
+        p = (6 + draw(2, 3, 64, 64)).to(dtype).requires_grad_()
+        mean, square = position_moments(p)
+        assert mean.dtype == square.dtype == torch.float32
+        wide = p.detach().double()
+        torch.testing.assert_close(
+            square.double(), (wide**2).mean((2, 3)), rtol=1e-4, atol=0
+        )
+        torch.testing.assert_close(mean.double(), wide.mean((2, 3)), rtol=1e-4, atol=0)
+        (mean.sum() + square.sum()).backward()
+        assert p.grad.dtype == dtype
+        flat = position_moments(p[:, :, 0, 0])
+        assert flat[0].dtype == flat[1].dtype == torch.float32
 
     def test_no_value_at_all_in_a_channel(self):
         p = torch.zeros(2, 3, 4, dtype=F64, requires_grad=True)

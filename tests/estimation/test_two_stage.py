@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from bnbook.estimation.gradient_error import calibrate
 from bnbook.estimation.minibatch import BatchRenorm
@@ -58,6 +59,24 @@ def shake(model, seed=0):
                 0.4 + torch.rand(len(norm.running_var), generator=generator)
             )
     return model
+
+
+def bounded(model, x):
+    """The share of examples and channels that the bound scales down, in each layer."""
+    model, shares = copy.deepcopy(model), []
+    for norm in two_stage_norms(model):
+        norm.register_forward_pre_hook(
+            lambda norm, args: shares.append(seen(norm, *args)), prepend=True
+        )
+
+    def seen(norm, x):
+        p = norm.center(x, norm.running_mean)
+        bound = norm.bound(norm.moments(x, p)[1][1])
+        return 0.0 if bound is None else (bound < 1).double().mean().item()
+
+    with tower(model, "first"), deferred(model), torch.no_grad():
+        model(x)
+    return shares
 
 
 def network(kind="conv", depth=2, channels=4, **options):
@@ -120,6 +139,9 @@ class TestEquality:
         options = {"rotation": rotation, "r_m": r_m, "r_v": r_v}
         model = network(kind, 3, f_max=f_max, u_max=u_max, **options)
         x, t = inputs(kind), labels(5)
+        calibrate(model, x)  # else no example reaches the bound
+        shake(model)
+        assert u_max != 1 or 0 < min(bounded(model, x)) < 1
         for first in (None, inputs(kind, 3, seed=9)):
             args = model, x, t, LOSS
             expected = autograd(*args, x_first=first)
@@ -273,6 +295,9 @@ class TestAlgorithm1:
             )
         )  # fmt: skip
         x = inputs("conv")
+        calibrate(model, x)
+        shake(model)
+        assert 0 < min(bounded(model, x)) < 1
         first = x if same else inputs("conv", 3, seed=8)
         layers = two_stage_norms(model)
         values = [p.detach().clone().requires_grad_() for p in model.parameters()]
@@ -306,6 +331,9 @@ class TestAlgorithm1:
 
     def test_the_towers_have_equal_values(self):
         model, x = network("conv", 3, u_max=1.1), inputs("conv")
+        calibrate(model, x)
+        shake(model)
+        assert 0 < min(bounded(model, x)) < 1
         with deferred(model):
             with tower(model, "first"):
                 first = model(x)
@@ -513,7 +541,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="evaluation mode"):
             call(network("dense").eval())
         norm = TwoStageNorm(2).double()
-        with pytest.raises(ValueError, match="layer twice in one pass"):
+        with pytest.raises(ValueError, match="ran twice in one pass"):
             call(nn.Sequential(norm, norm))
         joint = PopulationNorm(2, interaction="batch")
         for foreign in (nn.BatchNorm1d(2), joint, BatchRenorm(2)):
@@ -631,3 +659,71 @@ class TestBias:
         assert max(errors["joint"]) < 1e-10 and min(errors["single example"]) > 0.01
         assert errors["two-stage"][0] > 0.01
         assert (errors["two-stage"][1] < 1e-10) == (order == "before")
+
+
+class TestState:
+    """What a step leaves behind, and what it does not bear."""
+
+    def test_a_layer_can_be_copied_and_saved_in_the_middle_of_a_step(self):
+        model = network()
+        with tower(model, "first"), deferred(model):
+            model(inputs("conv"))
+        assert two_stage_norms(model)[0].own is not None
+        twin = copy.deepcopy(model)
+        assert two_stage_norms(twin)[0].own is None
+        for a, b in zip(model.buffers(), twin.buffers(), strict=True):
+            assert torch.equal(a, b)
+
+    def test_a_failed_step_inside_deferred_leaves_no_statistics(self):
+        model, other = network("dense"), network("dense")
+        x, t = inputs("dense"), labels(5)
+        with deferred(model):
+            two_stage_backward(model, x, t, LOSS)
+            with pytest.raises(IndexError):
+                two_stage_backward(model, 9 * x, t + 9, LOSS)
+        two_stage_backward(other, x, t, LOSS)
+        for a, b in zip(model.buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(a, b)
+
+    @pytest.mark.parametrize("reentrant", [False, True])
+    @pytest.mark.parametrize("chunk", [1, 5])
+    def test_checkpointing_is_refused(self, reentrant, chunk):
+        """It would run layers again, which counts their moments twice."""
+
+        class Checkpointed(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.model = network("dense")
+
+            def forward(self, x):
+                y = self.model[:2](x)
+                y = checkpoint(self.model[2:5], y, use_reentrant=reentrant)
+                return self.model[5:](y)
+
+        with pytest.raises(ValueError, match="checkpointing runs layers again"):
+            two_stage_backward(
+                Checkpointed(), inputs("dense"), labels(5), LOSS, chunk=chunk
+            )
+
+    def test_whole_numbers_as_input(self):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Embedding(7, 4), TwoStageNorm(4), nn.ReLU(), nn.Linear(4, 5)
+        )
+        x = torch.arange(5)
+        total = two_stage_backward(copy.deepcopy(model), x, labels(5), LOSS)
+        loss = two_tower_loss(model, x, labels(5), LOSS)
+        torch.testing.assert_close(total, loss.detach())
+
+    @pytest.mark.parametrize("kind", ["conv", "after", "dense"])
+    def test_half_precision_keeps_its_statistics_in_single(self, kind):
+        model = network(kind, 2, rotation="hadamard").float()
+        x, t = inputs(kind).float(), labels(5)
+        expected = two_stage_backward(copy.deepcopy(model), x, t, LOSS)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = two_stage_backward(model, x, t, LOSS, chunk=5)
+        assert abs(found - expected) < 0.05 * abs(expected)
+        for norm in two_stage_norms(model):
+            assert norm.running_mean.dtype == norm.running_var.dtype == torch.float32
+            assert norm.num_batches_tracked == 1
+        assert all(p.grad.isfinite().all() for p in model.parameters())

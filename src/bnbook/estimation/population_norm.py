@@ -226,8 +226,9 @@ class PopulationNorm(RunningNorm):
         count, mean, square = self._waiting
         self._waiting = None
         weight = self.count_batch()
-        self.running_mean.lerp_(mean / count, weight)
-        self.running_var.lerp_(square / count, weight)
+        kept = self.running_mean.dtype
+        self.running_mean.lerp_((mean / count).to(kept), weight)
+        self.running_var.lerp_((square / count).to(kept), weight)
 
     def fold(self, layer: nn.Module) -> nn.Module:
         """The layer before, with this normalization and rotation merged into it.
@@ -281,8 +282,18 @@ def positions_mean(x: torch.Tensor) -> torch.Tensor:
 
 
 def position_moments(p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """E p and E p² over the positions of each example and channel: (M, C) each."""
-    return (p, p**2) if p.ndim == 2 else _PositionMoments.apply(p)
+    """E p and E p² over the positions of each example and channel: (M, C) each.
+
+    In float32 where p has half precision, which cannot hold a sum of squares.
+    """
+    if p.ndim == 2:
+        wide = p.to(_wide(p.dtype))
+        return wide, wide**2
+    return _PositionMoments.apply(p)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 class _PositionMoments(torch.autograd.Function):
@@ -293,9 +304,9 @@ class _PositionMoments(torch.autograd.Function):
     @staticmethod
     def forward(p):
         """E p and E p², the latter as a norm, which needs no array of the size of p."""
-        flat = p.flatten(2)
-        norm = torch.linalg.vector_norm(flat, dim=2)
-        return flat.mean(2), norm**2 / flat.shape[2]
+        flat, wide = p.flatten(2), _wide(p.dtype)
+        norm = torch.linalg.vector_norm(flat, dim=2, dtype=wide)
+        return flat.mean(2, dtype=wide), norm**2 / flat.shape[2]
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -311,12 +322,13 @@ class _PositionMoments(torch.autograd.Function):
         (p,) = ctx.saved_tensors
         d = p[0, 0].numel()
         if from_square is None:
-            return None if from_mean is None else spread(from_mean / d, p).expand_as(p)
+            if from_mean is None:
+                return None
+            return spread((from_mean / d).to(p.dtype), p).expand_as(p)
+        slope = spread((2 / d * from_square).to(p.dtype), p)
         if from_mean is None:
-            return spread(2 / d * from_square, p) * p
-        return torch.addcmul(
-            spread(from_mean / d, p), spread(2 / d * from_square, p), p
-        )
+            return slope * p
+        return torch.addcmul(spread((from_mean / d).to(p.dtype), p), slope, p)
 
 
 def spread(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -333,8 +345,9 @@ def population_norms(model: nn.Module) -> list[PopulationNorm]:
 @contextlib.contextmanager
 def deferred(model: nn.Module) -> Iterator[None]:
     """Let all microbatches in the block see the same running statistics, which are
-    updated once, with the statistics of all of them, at its end; not if it raises."""
-    norms = population_norms(model)
+    updated once, with the statistics of all of them, at its end; not if it raises. Inside
+    another such block, the outer one says when."""
+    norms = [norm for norm in population_norms(model) if not norm.deferring]
     for norm in norms:
         norm.deferring = True
     try:

@@ -113,7 +113,12 @@ class TwoStageNorm(PopulationNorm):
         self.shared: Moments | None = None  # second tower: μ‡ and ν‡
         self.gates: list[Gate] = []  # both towers: of μ† and ν†
         self.square_sum: torch.Tensor | float = 0.0  # Σ_b ν_b since then
-        self.calls = 0
+        self.calls: int | None = None  # in this pass, where one use is all there may be
+
+    def __getstate__(self) -> dict:
+        """Without what the towers have left: a copy or a file has no use for graphs."""
+        kept = {"own": None, "shared": None, "gates": [], "square_sum": 0.0}
+        return self.__dict__ | kept
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize x, in the tower that the layer is in.
@@ -131,7 +136,14 @@ class TwoStageNorm(PopulationNorm):
                 "two_tower_loss or two_stage_backward, or run the model inside "
                 'tower(model, "first")'
             )
-        self.calls += 1
+        if self.calls is not None:
+            self.calls += 1
+            if self.calls > 1:
+                raise ValueError(
+                    "a two-stage layer ran twice in one pass. Where the model uses it "
+                    "twice, each use has statistics of its own: give every place a layer "
+                    "of its own. Activation checkpointing runs layers again: switch it off"
+                )
         p = self.center(x, self.running_mean)
         # In the second tower they are seen only, not differentiated.
         mean_b, of_p = self.moments(x, p if self.tower != "second" else p.detach())
@@ -224,7 +236,8 @@ def two_tower_loss(
         model: in training mode, with layers of this module, each used once.
         x: examples of the second tower, (M, …).
         t: their targets, (M, …).
-        loss: function of output and targets, a mean over the examples.
+        loss: function of output and targets, a mean over the examples: without class
+            weights, and not their sum.
         x_first: examples of the first tower, which need no targets; None for x.
 
     Returns:
@@ -279,7 +292,8 @@ def two_stage_backward(
         The mean loss, without a graph.
 
     Raises:
-        ValueError: as `two_tower_loss`, or chunk is below 1.
+        ValueError: as `two_tower_loss`, or chunk is below 1. If a step fails, the
+            statistics stay as they were; `.grad` may hold a part of the sum.
 
     Source: Anonymous (2022), §3.2, (a) to (c).
     """
@@ -292,12 +306,12 @@ def two_stage_backward(
     with _step(model, norms):
         for norm in norms:
             norm.shared = norm.leaves()
-        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        total = torch.zeros((), device=x.device)
         with tower(model, "both" if at_once else "second"):  # (a)
             for some, targets in zip(x.split(chunk), t.split(chunk), strict=True):
                 part = loss(_run(model, norms, some), targets) * (len(some) / examples)
                 part.backward(retain_graph=at_once)
-                total += part.detach()
+                total = total + part.detach()
         for norm in norms:
             norm.open_gates()
         if x_first is not None and any(n.f_max is not None and n.r_v for n in norms):
@@ -375,25 +389,22 @@ def _run(model: nn.Module, norms: list[TwoStageNorm], x: torch.Tensor) -> torch.
     """One forward pass, in which each layer may work once."""
     for norm in norms:
         norm.calls = 0
-    y = model(x)
-    if any(norm.calls > 1 for norm in norms):
-        raise ValueError(
-            "the model uses a two-stage layer twice in one pass, where each use has "
-            "statistics of its own; give every place a layer of its own"
-        )
-    return y
+    return model(x)
 
 
 @contextlib.contextmanager
 def _step(model: nn.Module, norms: list[TwoStageNorm]) -> Iterator[None]:
     """One step of the running statistics; nothing of it stays in the layers."""
-    # Inside an outer deferred(model), that one says when the statistics move.
-    waits = contextlib.nullcontext() if norms[0].deferring else deferred(model)
+    before = [norm._waiting for norm in norms]  # inside an outer deferred(model)
     for norm in norms:
         norm.forget()
     try:
-        with waits:
+        with deferred(model):
             yield
+    except BaseException:
+        for norm, old in zip(norms, before, strict=True):
+            norm._waiting = old
+        raise
     finally:
         for norm in norms:
             norm.forget()
