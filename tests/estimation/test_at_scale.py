@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DistributedSampler
 
 from bnbook.estimation import train_data
 from bnbook.estimation.at_scale import (
@@ -45,8 +46,13 @@ from bnbook.estimation.train_state import (
     read_log,
     save_checkpoint,
 )
-from bnbook.estimation.two_stage import two_stage_backward
+from bnbook.estimation.two_stage import TwoStageNorm, _feed, two_stage_backward
 from bnbook.estimation.workers import StatisticsMean, run_workers, sum_over_workers
+from bnbook.exercises.estimation.at_scale_backward import sync_backward
+from bnbook.exercises.estimation.at_scale_combine import combine_shards
+from bnbook.exercises.estimation.at_scale_feed import shared_feed
+from bnbook.exercises.estimation.at_scale_gradient import gradient_of_all
+from bnbook.exercises.estimation.at_scale_position import next_indices
 
 F64 = torch.float64
 TINY = (
@@ -99,8 +105,8 @@ class TestRunWorkers:
             run_workers(math.sqrt, -1.0)
         with pytest.raises(RuntimeError, match="worker 0 died without an answer"):
             run_workers(os._exit, 3, workers=1)
-        with pytest.raises(TimeoutError, match="worker 0 has not answered within 4"):
-            run_workers(time.sleep, 60, workers=1, timeout=4)
+        with pytest.raises(TimeoutError, match="worker 0 has not answered within 2"):
+            run_workers(time.sleep, 60, workers=1, timeout=2)
         with pytest.raises(ValueError, match="workers must be at least 1"):
             run_workers(os.getpid, workers=0)
 
@@ -775,7 +781,7 @@ class TestTraining:
 
     def test_the_worker_must_die(self, tmp_path):
         with pytest.raises(RuntimeError, match="the worker survived"):
-            killed_and_resumed(tiny("updates=2"), tmp_path, kill_at=99)
+            killed_and_resumed(tiny("updates=2"), tmp_path, kill_at=99, workers=1)
         with pytest.raises(ValueError, match="the checkpoints differ"):
             largest_difference({"a": torch.ones(1)}, {"b": torch.ones(1)})
 
@@ -785,3 +791,67 @@ def test_make_step_leaves_the_model_alone():
     before = copy.deepcopy(model.state_dict())
     make_step(model, *pictures(4), examples=4)
     assert all(v.equal(before[n]) for n, v in model.state_dict().items())
+
+
+class TestExercises:
+    def test_combine_and_backward(self):
+        x = torch.randn(9, 3, dtype=F64, generator=torch.manual_seed(4)) + 2
+        parts = x.split((5, 3, 1))
+        counts = torch.tensor([5.0, 3.0, 1.0], dtype=F64)
+        means = torch.stack([p.mean(0) for p in parts])
+        variances = torch.stack([p.var(0, correction=0) for p in parts])
+        found = combined(counts[:, None], means, variances)
+        mean, var = combine_shards(counts.numpy(), means.numpy(), variances.numpy())
+        np.testing.assert_allclose(mean, found.mean, rtol=1e-13)
+        np.testing.assert_allclose(var, found.var, rtol=1e-13)
+        upstream = torch.randn(9, 3, dtype=F64, generator=torch.manual_seed(5))
+        z = x.clone().requires_grad_()
+        norm = SyncNorm(3, affine=False, dtype=F64)
+        y = norm(z)
+        y.backward(upstream)
+        sums = torch.stack([upstream.sum(0), (upstream * y).sum(0)]).detach()
+        dx = sync_backward(
+            upstream[:4].numpy(),
+            y[:4].detach().numpy(),
+            (found.var + norm.eps).sqrt().numpy(),
+            sums.numpy(),
+            9.0,
+        )
+        np.testing.assert_allclose(dx, z.grad[:4], rtol=1e-10, atol=1e-14)
+
+    def test_feed(self):
+        norm = TwoStageNorm(2, dtype=F64, r_v=0.8, r_m=0.5)
+        norm.running_var.copy_(torch.tensor([1.0, 9.0]))
+        g, squares = torch.tensor([[0.3, -1.0], [2.0, 0.4]], dtype=F64), [2.5, 3.0]
+        counts = np.array([3.0, 2.0])
+        norm.shared = norm.leaves()
+        norm.shared.mean.grad = torch.zeros(2, dtype=F64)
+        norm.shared.square.grad = g.sum(0) / 5
+        norm.square_sum = torch.tensor(squares, dtype=F64)
+        own = np.array([[1.5, 1.0], [1.0, 2.0]])  # their sum is `squares`
+        found = shared_feed(g.numpy(), own, counts, norm.running_var.numpy(), 0.8, 2.0)
+        np.testing.assert_allclose(found, _feed(norm, 5.0).square, rtol=1e-13)
+
+    def test_gradient_and_position(self):
+        x, t = pictures(6)
+        model = convert_normalization(shaken(resnet_style(width=2)), "frozen")
+        flat = [
+            step_of_one(model, x[part], t[part]).flat("gradients").numpy()
+            for part in (slice(None), slice(4), slice(4, None))
+        ]
+        found = gradient_of_all(np.stack(flat[1:]), np.array([4.0, 2.0]))
+        np.testing.assert_allclose(found, flat[0], rtol=1e-9, atol=1e-13)
+        data = range(50)
+        for step in (0, 3, 9):
+            epoch, start = divmod(step, 4)
+            orders = np.stack([order(e) for e in range(3)])
+            kind = {"workers": 4, "batch": 3, "seed": 1, "epoch": epoch, "start": start}
+            sampler = StepSampler(data, mine=range(2, 3), **kind)
+            wanted = next(iter(sampler))
+            assert next_indices(orders, 4, 2, 3, step).tolist() == wanted
+
+
+def order(epoch):
+    sampler = DistributedSampler(range(50), 1, 0, seed=1)
+    sampler.set_epoch(epoch)
+    return list(sampler)

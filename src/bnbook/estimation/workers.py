@@ -2,7 +2,9 @@
 
 import io
 import multiprocessing
+import os
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from multiprocessing.connection import wait
@@ -21,6 +23,8 @@ def run_workers(
     function: Callable, *args, workers: int = 2, timeout: float = 60.0
 ) -> list:
     """Call `function(*args)` in new processes that form a gloo group; return the results.
+
+    What the processes print is dropped; what they raise is not.
 
     Args:
         function: of a module that the processes can import; it may use
@@ -56,19 +60,22 @@ def run_workers(
             ends.append(here)
             processes.append(process)
         try:
-            return [_received(end, rank, timeout) for rank, end in enumerate(ends)]
+            results = [_received(end, rank, timeout) for rank, end in enumerate(ends)]
+        except BaseException:
+            for process in processes:
+                process.kill()  # they wait for each other
+            raise
         finally:
             for process in processes:
-                process.join(5)
-                if process.is_alive():
-                    process.kill()
-                    process.join()
+                process.join()
+    return results
 
 
 def _work(pipe, rank, workers, meeting, timeout, function, args) -> None:
-    import traceback
-
     torch.set_num_threads(1)
+    with open(os.devnull, "w") as nowhere:  # gloo and others print to the file itself
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
     try:
         dist.init_process_group(
             "gloo",
