@@ -29,6 +29,7 @@ from bnbook.estimation.two_stage_conv import TwoStageConv2d, summed
 from bnbook.estimation.two_stage_cost import (
     METHODS,
     load_cost,
+    operations,
     peak_bytes,
     training_step,
 )
@@ -727,3 +728,16 @@ class TestState:
             assert norm.running_mean.dtype == norm.running_var.dtype == torch.float32
             assert norm.num_batches_tracked == 1
         assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+class TestOperations:
+    def test_passes_are_counted(self):
+        """A backward pass of a convolution takes twice the operations of a forward pass;
+        the first layer's has no gradient of its input."""
+        found = operations(width=16, batch=8)
+        assert found["batch normalization"] == 1
+        assert found["single example"] == pytest.approx(1)
+        assert found["two towers"] == pytest.approx(2, rel=0.01)
+        assert found["streamed"] == pytest.approx(2, rel=0.01)
+        assert found["one forward pass"] == pytest.approx(5 / 3, rel=0.03)
+        assert found["4 in first tower"] == pytest.approx(1.5, rel=0.01)

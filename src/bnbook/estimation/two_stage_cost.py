@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from bnbook.estimation.population_norm import PopulationNorm
 from bnbook.estimation.two_stage import (
@@ -32,6 +33,7 @@ METHODS = {
 CHUNKS = {"one forward pass": None, "streamed": 1}  # None: the batch
 TARGETS = {
     "single example": 1.25,
+    "two towers": 2.1,
     "one forward pass": 2.1,
     "4 in first tower": 1.3,
 }
@@ -83,6 +85,21 @@ def training_step(
             F.cross_entropy(model(x), t).backward()
 
     return step
+
+
+def operations(*, width: int, batch: int) -> dict[str, float]:
+    """Floating-point operations of a step by each method, over those of PLAIN.
+
+    Those of convolutions and matrix products, forward and backward, as PyTorch counts
+    them; all else is small beside them if the network is wide.
+    """
+    counted = {}
+    for method in METHODS:
+        step = training_step(method, width=width, batch=batch)
+        with FlopCounterMode(display=False) as counter:
+            step()
+        counted[method] = counter.get_total_flops()
+    return {method: count / counted[PLAIN] for method, count in counted.items()}
 
 
 def peak_bytes(function: Callable[[], object]) -> int:
