@@ -12,6 +12,7 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -37,7 +38,13 @@ from bnbook.estimation.example_noise import ExampleNoise, Keyed, step_keys, unif
 from bnbook.estimation.population_norm import PopulationNorm
 from bnbook.estimation.small_nets import inception_style, resnet_style
 from bnbook.estimation.sync_norm import SyncNorm, combined
-from bnbook.estimation.train import Training, main, make_optimizer, train
+from bnbook.estimation.train import (
+    Training,
+    _store_of_restart,
+    main,
+    make_optimizer,
+    train,
+)
 from bnbook.estimation.train_data import StepSampler, batches, make_data, make_model
 from bnbook.estimation.train_settings import Settings, load_settings, same_run
 from bnbook.estimation.train_state import (
@@ -705,6 +712,17 @@ class TestTraining:
         states = [load_checkpoint(tmp_path / name) for name in ("run", "one")]
         assert largest_difference(*states) < 1e-10
         assert (tmp_path / "run" / "settings.yml").is_file()
+
+    def test_a_restart_does_not_find_what_was_stored_before(self, monkeypatch):
+        server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(server.port))
+        stores = []
+        for restart in (0, 1):
+            monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(restart))
+            stores.append(_store_of_restart())
+        stores[0].set("address", "old")
+        assert stores[0].check(["address"]) and not stores[1].check(["address"])
 
     def test_other_runs_are_refused(self, tmp_path):
         s = tiny("updates=2")

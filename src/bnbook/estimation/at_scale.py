@@ -25,6 +25,8 @@ from bnbook.estimation.workers import (
     sum_over_workers,
 )
 
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has one way only
+
 
 @dataclass(frozen=True)
 class Step:
@@ -160,7 +162,7 @@ def _train_until(settings: Settings, folder: Path, kill_at: int | None) -> None:
 
     def after_step(step: int) -> None:
         if step == kill_at and last:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), KILL)
 
     train(settings, folder, after_step=after_step)
 
