@@ -16,14 +16,14 @@ def next_indices(
     left out, and the next epoch starts.
 
     Args:
-        orders: the order of the examples in each epoch, (E, N), integers.
+        orders: the numbers of the examples in the order of each epoch, (E, N).
         workers: number of workers.
         worker: number of this one, from 0.
         batch: examples that a worker takes in a step.
         step: number of the step.
 
     Returns:
-        indices: (batch,), integers.
+        indices: their numbers, (batch,).
     """
     pile = orders.shape[1] // workers
     epoch, position = divmod(step, pile // batch)
@@ -81,7 +81,7 @@ _rng = np.random.default_rng(905)
 
 
 def _orders(epochs, count):
-    return np.stack([_rng.permutation(count) for _ in range(epochs)])
+    return np.stack([_rng.permutation(np.arange(float(count))) for _ in range(epochs)])
 
 
 EXERCISE = FunctionExercise(
