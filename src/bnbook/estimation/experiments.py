@@ -16,4 +16,5 @@ EXPERIMENTS = (
     *conversion_bias.EXPERIMENTS,
     *single_example_training.EXPERIMENTS,
     *experiment_runs.EXPERIMENTS,
+    *experiment_bias.EXPERIMENTS,
 )
