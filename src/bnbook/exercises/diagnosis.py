@@ -60,7 +60,8 @@ def _evidence(name: str, mine: Output, other: Output, wrong: list[int]) -> str:
     )
     if total == 1:
         return f"{text}. The relative error is {worst:.2g}."
-    extent = f"{len(wrong)} of {total} entries are wrong"
+    are = "is" if len(wrong) == 1 else "are"
+    extent = f"{len(wrong)} of {total} entries {are} wrong"
     return (
         f"{text}; {extent}. The largest error is {worst:.2g} times the largest entry."
     )
