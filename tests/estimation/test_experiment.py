@@ -1,6 +1,7 @@
 """The networks of the accuracy table, their methods, and the training they share."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,15 @@ from bnbook.estimation.experiment import (
     load_examples,
     make_optimizer,
     scale_gradients,
+    set_rates,
     train,
+)
+from bnbook.estimation.experiment_bias import (
+    COMPARED,
+    EXACT,
+    bias_rows,
+    estimate,
+    settle_statistics,
 )
 from bnbook.estimation.experiment_results import (
     at_baseline_peak,
@@ -403,6 +412,15 @@ class TestTraining:
         assert of[id(model.layers[0][0].weight)] == (1.0, 1.0)
         assert of[id(model.layers[0][0].bias)] == (1.0, 0.5)
 
+    def test_rates_in_the_run(self):
+        """They fall tenfold, those of biases by its root, and start at the layer's scale."""
+        optimizer = make_optimizer(network("plain 6"))
+        for done, factor in ((0.0, 1.0), (0.5, 10**-0.5), (1.0, 0.1)):
+            set_rates(optimizer, done)
+            for group in optimizer.param_groups:
+                expected = group["scale"] * factor ** group["power"]
+                assert group["lr"] == pytest.approx(expected)
+
     def test_rates_of_members(self):
         model = network("plain 6", seeds=(1, 2, 3))
         gradients(model, "batch", draw(4, 3, 8, 8), labels(4, 3))
@@ -532,6 +550,63 @@ class TestRuns:
             assert report.rate.nunique() == 1
             assert means[report.rate.iloc[0]] >= means.max() - 1e-4  # rounded peaks
             assert sorted(report.seed) == list(SEEDS)
+
+
+class TestBias:
+    """The true gradient in the networks of the table, and its estimates."""
+
+    def test_settled(self):
+        """Afterwards the running statistics are those of the batch, at every layer."""
+        model, x = (
+            network("residual 10", "improved_4", microbatch=None),
+            draw(6, 1, 8, 8),
+        )
+        settle_statistics(model, x)
+        before = copied(model)
+        observe_only(METHODS["improved_4"], model, x)
+        for name, value in model.state_dict().items():
+            if "running" in name:
+                torch.testing.assert_close(value, before[name])
+
+    def test_truth_is_the_gradient_of_batch_normalization(self):
+        """With circular padding batch normalization's mean, after, is the one before."""
+        torch.manual_seed(0)
+        circular = partial(nn.Conv2d, bias=False, padding_mode="circular")
+        plain = {"convolution": circular, "normalization": nn.BatchNorm2d}
+        made = factories(EXACT, 1)
+        made["convolution"] = partial(made["convolution"], padding_mode="circular")
+        models = [
+            ConvNet(depth=2, width=4, **kind).double().train() for kind in (plain, made)
+        ]
+        for model in models:
+            initialize(model, [3])
+        x, t = draw(6, 1, 5, 5), labels(6, 1)
+        loss = members_loss(models[0](x), t)
+        kernels = [layer[0].weight for layer in models[0].layers]
+        expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, kernels)])
+        for norm in two_stage_norms(models[1]):
+            norm.u_max = None
+        settle_statistics(models[1], x)
+        found = estimate(models[1], EXACT, Part(x, t))
+        torch.testing.assert_close(found[0], expected)
+
+    def test_estimates_leave_the_statistics(self):
+        model, part = (
+            network("plain 6", "two_stage"),
+            Part(draw(5, 1, 8, 8), labels(5, 1)),
+        )
+        before = copied(model)
+        estimate(model, METHODS["frozen"], part)
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+    def test_rows(self):
+        rows = bias_rows(
+            network="plain 6", steps=1, rate=0.1, data="digits", examples=32
+        )
+        assert {row["method"] for row in rows} == set(COMPARED)
+        of = {name: [r for r in rows if r["method"] == name] for name in COMPARED}
+        assert np.mean([r["error"] for r in of["two_stage"]]) < 0.5
+        assert all(-1 <= r["cosine"] <= 1 for r in rows)
 
 
 class TestResults:

@@ -236,8 +236,7 @@ def train(
         if method.kind == "renorm":
             set_renorm_limits(model, limits(step, steps))
         only_look(FIRST_STATISTICS if step == 0 else 0)
-        for group in optimizer.param_groups:
-            group["lr"] = group["scale"] * DECAY ** (-group["power"] * step / steps)
+        set_rates(optimizer, step / steps)
         pick = stream.take(BATCH)
         first = x[firsts.take(method.first), each] if method.first else None
         loss = method_loss(
@@ -279,6 +278,13 @@ def make_optimizer(model: nn.Module) -> torch.optim.SGD:
                 power = 0.5 if bias else 1.0
                 groups.append({"params": chosen, "scale": scale, "power": power})
     return torch.optim.SGD(groups, lr=1.0, momentum=0.9)
+
+
+def set_rates(optimizer: torch.optim.SGD, done: float) -> None:
+    """Give each group its learning rate, relative to the member's, when this share of the
+    run is done."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["scale"] * DECAY ** (-group["power"] * done)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from bnbook.estimation import (
     conversion_bias,
+    experiment_bias,
     experiment_runs,
     minibatch_bias,
     minibatch_runs,
