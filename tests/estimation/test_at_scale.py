@@ -64,7 +64,7 @@ from bnbook.exercises.estimation.at_scale_position import next_indices
 F64 = torch.float64
 TINY = (
     "updates=5 warm_up=2 settle_updates=2 settle_steps=1 checkpoint_every=3 examples=48 "
-    "validation=16 width=2 batch=4 decay_every=4"
+    "validation=16 width=2 batch=4 decay_every=4 evaluate_every=2"
 ).split()
 
 
@@ -280,6 +280,8 @@ class TestOtherMethods:
         steps = step_of_workers(convert_normalization(model, method), x, t, (3, 3))
         for step in steps:
             assert_same_step(step, one)
+        for what in ("gradients", "statistics"):  # one model on all, to the last bit
+            assert torch.equal(steps[0].flat(what), steps[1].flat(what))
 
     def test_statistics_are_the_mean_over_the_microbatches(self):
         norm = nn.BatchNorm1d(2, momentum=0.3, dtype=F64)
@@ -666,7 +668,9 @@ class TestTraining:
         train(s, tmp_path / "broken")
         states = [load_checkpoint(tmp_path / name) for name in ("whole", "broken")]
         assert largest_difference(*states) == 0
-        assert read_log(tmp_path / "whole") == read_log(tmp_path / "broken")
+        log = read_log(tmp_path / "whole")
+        assert log == read_log(tmp_path / "broken")
+        assert [line["step"] for line in log if "accuracy" in line] == [5, 8, 9]
 
     @pytest.mark.parametrize("precision", ["float64", "mixed"])
     def test_a_killed_worker(self, precision, tmp_path):
@@ -733,6 +737,9 @@ class TestTraining:
             train(replace(s, method="frozen"), tmp_path)
         with pytest.raises(ValueError, match=r"other settings: batch \(4, now 6\)"):
             train(replace(s, batch=6), tmp_path)
+        log = read_log(tmp_path)
+        train(s, tmp_path)  # nothing is left to do
+        assert read_log(tmp_path) == log
         train(replace(s, updates=3), tmp_path)  # more of the same is fine
         assert load_checkpoint(tmp_path)["step"] == 7
         same_run(asdict(s), replace(s, data="elsewhere"))

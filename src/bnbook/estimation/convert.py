@@ -66,7 +66,8 @@ def convert_normalization(model: nn.Module, method: str, **options) -> nn.Module
         options: of the layers, as in OPTIONS[method]. For `rotation` also
             "hadamard_or_random": Hadamard's matrix where the channels are a power of two.
             Without it a rotation is kept, and `rotation=None` drops it. Random rotations
-            have the seeds `seed`, `seed` + 1, … from layer to layer. `dimensions`, 1 to
+            have the seeds `seed`, `seed` + 1, … from layer to layer. `nu_about` stays
+            "mean", which the chapter measures to be closer over all layers. `dimensions`, 1 to
             3: of the `nn.BatchNorm` made from a layer that does not tell.
 
     Raises:

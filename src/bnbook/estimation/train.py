@@ -97,6 +97,8 @@ class Training:
     def run(self, after_step: Callable[[int], None] | None = None) -> None:
         """Make the steps that are left; `after_step` is called with the number of steps."""
         s = self.settings
+        if self.step >= s.steps:
+            return
         main = self.rank == 0
         log = Log(self.folder, self.step) if main else None
         # Its own lock is one between processes, which a killed process would leave behind.
@@ -110,23 +112,25 @@ class Training:
         )
         with contextlib.closing(log) if main else contextlib.nullcontext(), bar:
             for x, t in batches(self.data, s, self.mine, self.step):
-                if self.step >= s.steps:
-                    break
-                update = s.updates_before(self.step)
                 loss = self.make_step(self._to_device(x), t.to(self.device))
+                update = s.updates_before(self.step)
                 self.step += 1
                 bar.update()
                 if loss is not None and main:
                     bar.set_postfix(loss=f"{loss:.3f}")
                     rate = s.rate(update)
                     log.write(step=self.step, update=update + 1, loss=loss, rate=rate)
-                if self.step % s.checkpoint_every == 0 or self.step == s.steps:
+                last = self.step == s.steps
+                if last or (loss is not None and (update + 1) % s.evaluate_every == 0):
+                    accuracy = self.accuracy()
+                    if main:
+                        log.write(step=self.step, accuracy=accuracy)
+                if last or self.step % s.checkpoint_every == 0:
                     self.save()
                 if after_step is not None:
                     after_step(self.step)
-            accuracy = self.accuracy()
-            if main:
-                log.write(step=self.step, accuracy=accuracy)
+                if last:
+                    break
 
     def make_step(self, x: torch.Tensor, t: torch.Tensor) -> float | None:
         """Move the statistics, and in an update the weights; return the mean loss then."""

@@ -14,7 +14,7 @@ NAMES = ("laptop", "imagenet")
 PRECISIONS = ("float64", "float32", "mixed")
 OPTIMIZERS = ("sgd", "rmsprop")
 # A run may go on with other values of these; see `same_run`.
-FREE = ("updates", "checkpoint_every", "loader_processes", "data")
+FREE = ("updates", "checkpoint_every", "evaluate_every", "loader_processes", "data")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Settings:
     precision: str
     seed: int
     checkpoint_every: int
+    evaluate_every: int
 
     def __post_init__(self):
         """Refuse what could not be run."""
@@ -123,7 +124,10 @@ _COUNT = (1, 10**12)
 _RANGES = (
     *((name, *_COUNT) for name in ("width", "classes", "image_size", "examples")),
     *((name, *_COUNT) for name in ("validation", "workers", "batch", "updates")),
-    *((name, *_COUNT) for name in ("decay_every", "checkpoint_every")),
+    *(
+        (name, *_COUNT)
+        for name in ("decay_every", "checkpoint_every", "evaluate_every")
+    ),
     *((name, 0, 10**12) for name in ("loader_processes", "warm_up", "seed")),
     *((name, 0, 10**12) for name in ("settle_updates", "settle_steps")),
     *((name, 0.0, 1.0) for name in ("dropout", "noise_scale", "inertia", "decay")),
