@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
+from bnbook.estimation import experiment
 from bnbook.estimation.convnet import (
     ConvNet,
     DenseNet,
@@ -494,6 +495,18 @@ class TestTraining:
         assert run.lost[1] == -1
         alone = train("plain 10", METHODS["none"], seeds=(1,), rates=(0.01,), **SETTING)
         assert abs(run.curve[:, 1] - alone.curve[:, 0]).max() < 0.03
+
+    def test_the_first_of_equal_peaks(self, monkeypatch):
+        looks = iter(
+            [0.5, 0.7, 0.7, 0.2]
+        )  # then the test part, at the end and at the peak
+        monkeypatch.setattr(
+            experiment, "accuracies", lambda model, part: np.array([next(looks, 0.6)])
+        )
+        options = {**SETTING, "every": 3}
+        run = train("dense 4", METHODS["batch"], seeds=(0,), rates=(0.1,), **options)
+        assert run.peak[0] == 0.7
+        assert run.peak_step[0] == 6
 
     def test_refuses_rates(self):
         with pytest.raises(ValueError, match="rate"):
