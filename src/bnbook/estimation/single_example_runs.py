@@ -19,11 +19,18 @@ from bnbook.estimation.gradient_error import (
     unchanged,
     weighted_layers,
 )
+from bnbook.estimation.single_example_dependence import (
+    dependence,
+    second_moment_edges,
+)
 from bnbook.experiments import Experiment, Row
 
 SEEDS = tuple(range(8))
+ROTATION_SEEDS = tuple(range(24))  # of what compares rotations
 SHRINKAGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 CAPS = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, math.inf)  # 0: no scaling by S/Q
+CAP_PAIRS = ((0.0, 1.0), (0.5, 1.0), (1.0, 1.0))
+PAIR_CAPS = (1.5, 2.0, 4.0, math.inf)
 BATCHES = (2, 4, 8, 16, 32, 64)
 # Width, learning rate and number of updates of exact batch normalization.
 PLAN = {"convolutional": (8, 0.5, 40), "dense": (32, 0.1, 20)}
@@ -96,6 +103,37 @@ def cap_rows(
     return rows
 
 
+def cap_pair_rows(
+    *, kind: str, rotation: str, trained: bool, data: str, examples: int, seed: int
+) -> list[Row]:
+    """Bias, variance and cosine for some pairs (r_m, r_v) and caps."""
+    model, x, t = population(kind, rotation, trained, data, examples, seed)
+    truth, rows = full_gradient(model, x, t), []
+    for r_m, r_v in CAP_PAIRS:
+        for f_max in PAIR_CAPS:
+            found = example_gradients(model, x, t, r_m=r_m, r_v=r_v, f_max=f_max)
+            error = gradient_error(found, truth)
+            rows.append({"r_m": r_m, "r_v": r_v, "f_max": f_max} | vars(error))
+    return rows
+
+
+def dependence_rows(
+    *, kind: str, rotation: str, trained: bool, data: str, examples: int, seed: int
+) -> list[Row]:
+    """How far J_n(W, S) and J_n(S, L) depend on one another, mean over the channels of
+    each layer: as they are, and with J_n(W, S) times S/Q, capped at 2."""
+    model, x, t = population(kind, rotation, trained, data, examples, seed)
+    rows = []
+    for number, edges in enumerate(second_moment_edges(model, x, t), 1):
+        factor = edges.ratio.clamp(max=2.0)[:, :, None]
+        plain, scaled = (
+            dependence(edges.slope, part).mean().item()
+            for part in (edges.contribution, factor * edges.contribution)
+        )
+        rows.append({"layer": number, "plain": plain, "scaled": scaled})
+    return rows
+
+
 @torch.no_grad()
 def example_squares(model: torch.nn.Sequential, x: torch.Tensor) -> list[torch.Tensor]:
     """S/Q of every example and channel, (N, C) for each normalization."""
@@ -146,7 +184,9 @@ def batch_rows(
     return rows
 
 
-def _settings(rotations: tuple[str, ...]) -> list[Row]:
+def _settings(
+    rotations: tuple[str, ...], kinds=tuple(PLAN), seeds: tuple[int, ...] = SEEDS
+) -> list[Row]:
     return [
         {
             "kind": kind,
@@ -156,10 +196,10 @@ def _settings(rotations: tuple[str, ...]) -> list[Row]:
             "examples": 256,
             "seed": seed,
         }
-        for kind in PLAN
+        for kind in kinds
         for rotation in rotations
         for trained in (False, True)
-        for seed in SEEDS
+        for seed in seeds
     ]
 
 
@@ -173,7 +213,19 @@ CAP_MAP = Experiment(
     "estimation",
     "single_example_cap",
     cap_rows,
-    _settings(("none", "hadamard", "random")),
+    _settings(("none", "hadamard", "random"), seeds=ROTATION_SEEDS),
+)
+CAP_PAIR_MAP = Experiment(
+    "estimation",
+    "single_example_cap_pairs",
+    cap_pair_rows,
+    _settings(("none", "hadamard")),
+)
+DEPENDENCE_MAP = Experiment(
+    "estimation",
+    "single_example_dependence",
+    dependence_rows,
+    _settings(("none", "hadamard", "random"), ("convolutional",), ROTATION_SEEDS),
 )
 BATCH_MAP = Experiment(
     "estimation",
@@ -192,4 +244,4 @@ BATCH_MAP = Experiment(
         for seed in SEEDS[:5]
     ],
 )
-EXPERIMENTS = (SHRINKAGE_MAP, CAP_MAP, BATCH_MAP)
+EXPERIMENTS = (SHRINKAGE_MAP, CAP_MAP, BATCH_MAP, CAP_PAIR_MAP, DEPENDENCE_MAP)
