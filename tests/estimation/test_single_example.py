@@ -25,6 +25,7 @@ from bnbook.estimation.gradient_error import (
     unchanged,
     weighted_layers,
 )
+from bnbook.estimation.minibatch import BatchRenorm
 from bnbook.estimation.population_norm import PopulationNorm, population_norms
 from bnbook.estimation.rotation import random_rotation
 from bnbook.estimation.single_example import (
@@ -33,9 +34,15 @@ from bnbook.estimation.single_example import (
     single_example_backward,
     single_example_norm,
 )
+from bnbook.estimation.single_example_dependence import (
+    dependence,
+    second_moment_edges,
+)
 from bnbook.estimation.single_example_runs import (
     BATCH_MAP,
     CAP_MAP,
+    CAP_PAIR_MAP,
+    DEPENDENCE_MAP,
     EXPERIMENTS,
     SHRINKAGE_MAP,
     example_squares,
@@ -270,6 +277,101 @@ class TestNetworks:
             call()
 
 
+class TestDependence:
+    @pytest.mark.parametrize("kind", ["convolutional", "dense"])
+    @pytest.mark.parametrize("rotation", [None, "random"])
+    def test_edges_are_derivatives(self, kind, rotation):
+        model, x, t = small(kind, rotation)
+        norms, n, channel = population_norms(model), 5, 2
+        rng = torch.manual_seed(3)
+        with torch.no_grad():
+            for norm in norms:
+                norm.weight.uniform_(0.5, 2.0, generator=rng)
+                norm.bias.uniform_(-0.3, 0.3, generator=rng)
+        edges = second_moment_edges(model, x, t)
+        for norm in norms:  # every statistic is a node of its own
+            norm.running_var.requires_grad_()
+        loss = F.cross_entropy(model.eval()(x[n : n + 1]), t[n : n + 1])
+        slopes = torch.autograd.grad(loss, [norm.running_var for norm in norms])
+        for norm in norms:
+            norm.running_var.requires_grad_(False)
+        h, at = x[n : n + 1], iter(zip(edges, slopes, strict=True))
+        for part, after in zip(model, [*model][1:], strict=False):
+            z = part(h)
+            if isinstance(after, PopulationNorm):
+                found, slope = next(at)
+                torch.testing.assert_close(found.slope[n], slope)
+                p = z[0].flatten(1) if z.ndim > 2 else z[0][:, None]
+                square = ((p - after.running_mean[:, None]) ** 2).mean(1)
+                torch.testing.assert_close(found.ratio[n], after.running_var / square)
+                (J,) = torch.autograd.grad(square[channel], part.weight)
+                mine = found.contribution[n, channel]
+                torch.testing.assert_close(mine, J[channel].flatten())
+                assert J.flatten(1).norm(dim=1).nonzero().item() == channel
+            h = z.detach()
+        assert next(at, None) is None
+
+    def test_dependence_is_the_correlation_of_numbers(self):
+        rng = torch.manual_seed(4)
+        a, noise = torch.randn(2, 40, 3, dtype=F64, generator=rng)
+        b = 0.3 * a + noise
+        got = dependence(a, 5 * b[:, :, None] + 2)
+        expected = [
+            torch.corrcoef(torch.stack([a[:, c], b[:, c]]))[0, 1] for c in range(3)
+        ]
+        torch.testing.assert_close(got, torch.stack(expected).abs())
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 1000), st.integers(2, 30), st.integers(1, 5))
+    def test_dependence_is_at_most_1(self, seed, count, width):
+        rng = torch.manual_seed(seed)
+        a = torch.randn(count, 2, dtype=F64, generator=rng)
+        b = torch.randn(count, 2, width, dtype=F64, generator=rng)
+        assert (dependence(a, b) <= 1 + 1e-12).all()
+        direction = torch.randn(width, dtype=F64, generator=rng)
+        along = dependence(a, a[:, :, None] * direction - 1)
+        torch.testing.assert_close(along, torch.ones(2, dtype=F64))
+        turn = random_rotation(width, seed=seed)
+        torch.testing.assert_close(dependence(a, b @ turn), dependence(a, b))
+
+    def test_dependence_of_a_constant_and_of_independent_factors(self):
+        assert (dependence(torch.ones(5, 2), torch.rand(5, 2, 3)) == 0).all()
+        rng = torch.manual_seed(6)
+        a = torch.randn(256, 400, dtype=F64, generator=rng)
+        b = torch.randn(256, 400, 9, dtype=F64, generator=rng)
+        square = (dependence(a, b) ** 2).mean().item()
+        assert square == pytest.approx(1 / 256, rel=0.1)
+
+    @pytest.mark.parametrize(
+        ("a", "b"), [((5, 2), (5, 3, 4)), ((5, 2), (5, 2)), ((1, 2), (1, 2, 3))]
+    )
+    def test_bad_input(self, a, b):
+        with pytest.raises(ValueError, match="N at least 2"):
+            dependence(torch.ones(a), torch.ones(b))
+
+
+class TestRenormalization:
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(0, 500), st.floats(0.3, 3.0), st.sampled_from([(), (4,)]))
+    def test_is_the_batch_with_scaling_where_the_means_agree(self, seed, var, places):
+        rng = torch.manual_seed(seed)
+        x, dy = torch.randn(2, 8, 3, *places, dtype=F64, generator=rng)
+        options = {"eps": 1e-30, "affine": False, "dtype": F64}
+
+        def gradient(layer):
+            layer.running_mean.copy_(x.mean((0, *range(2, x.ndim))))
+            layer.running_var.fill_(var)
+            leaf = x.clone().requires_grad_()
+            layer(leaf).backward(dy)
+            return leaf.grad
+
+        ours = PopulationNorm(
+            3, interaction="batch", f_max=math.inf, u_max=None, **options
+        )
+        theirs = BatchRenorm(3, r_max=math.inf, d_max=math.inf, **options)
+        torch.testing.assert_close(gradient(ours), gradient(theirs))
+
+
 class TestErrors:
     def test_mean_square_is_that_of_batches(self):
         rng = torch.manual_seed(1)
@@ -292,7 +394,8 @@ class TestRuns:
         assert (experiment.load().outcome == "finished").all()
 
     def test_settings(self):
-        assert len(SHRINKAGE_MAP.settings) == 64 and len(CAP_MAP.settings) == 96
+        assert len(SHRINKAGE_MAP.settings) == 64 and len(CAP_MAP.settings) == 288
+        assert len(CAP_PAIR_MAP.settings) == 64 and len(DEPENDENCE_MAP.settings) == 144
         assert len(BATCH_MAP.settings) == 10 and len(TRAINING.settings) == 110
         assert len(RATES.settings) == 95 and len(ALONG.settings) == 40
 
