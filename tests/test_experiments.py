@@ -208,6 +208,12 @@ class TestReplay:
         assert deviation(stored, stored) == 0
         assert deviation(stored.assign(name=["x", "z"]), stored) == math.inf
         assert deviation(stored.assign(a=[1.0, 1.0]), stored) == math.inf
+        assert deviation(stored.assign(a=[np.nan, 1.0]), stored) == math.inf
+        endless = pd.DataFrame({"a": [1.0, np.inf, -np.inf]})
+        assert deviation(endless, endless) == 0
+        assert deviation(endless.assign(a=[1.5, np.inf, -np.inf]), endless) == 0.5
+        for values in ([1.0, np.inf, np.inf], [np.inf, np.inf, -np.inf], [1, 2, 3]):
+            assert deviation(endless.assign(a=values), endless) == math.inf
         for other in (stored[:1], stored.rename(columns={"a": "b"})):
             with pytest.raises(ValueError, match="compare the same setting"):
                 deviation(other, stored)

@@ -278,7 +278,7 @@ class Experiment:
 
 def deviation(live: pd.DataFrame, stored: pd.DataFrame) -> float:
     """The largest difference between two results, each number relative to the largest
-    magnitude in its stored column; infinite where texts or gaps differ.
+    finite magnitude in its stored column; infinite where texts, gaps or infinities differ.
 
     Raises:
         ValueError: the columns, or the numbers of rows, are not the same.
@@ -295,10 +295,14 @@ def deviation(live: pd.DataFrame, stored: pd.DataFrame) -> float:
             worst = max(worst, 0.0 if (a == b).all() else math.inf)
             continue
         a, b = a.astype(float), b.astype(float)
-        if (np.isnan(a) != np.isnan(b)).any():
+        finite = np.isfinite(b)
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
             return math.inf
-        scale = np.nanmax(np.abs(b), initial=0.0) or 1.0
-        worst = max(worst, float(np.nanmax(np.abs(a - b), initial=0.0) / scale))
+        a, b = a[finite], b[finite]
+        if not np.isfinite(a).all():
+            return math.inf
+        scale = np.abs(b).max(initial=0.0) or 1.0
+        worst = max(worst, float(np.abs(a - b).max(initial=0.0) / scale))
     return worst
 
 
