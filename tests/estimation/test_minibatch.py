@@ -35,6 +35,12 @@ from bnbook.estimation.minibatch_runs import (
     set_population,
     small_network,
 )
+from bnbook.estimation.minibatch_worth import (
+    MOMENTS,
+    batch_correlation,
+    batch_worth,
+    measured_worth,
+)
 from bnbook.estimation.population_norm import PopulationNorm
 from bnbook.exercises.estimation.minibatch_backward import renorm_input_gradient
 from bnbook.exercises.estimation.minibatch_property import (
@@ -356,6 +362,54 @@ class TestHowWell:
     def test_bad_input(self, call):
         with pytest.raises(ValueError):
             call()
+
+
+class TestWorth:
+    def test_worth_of_groups_by_hand(self):
+        groups = np.array([[[1.0, 3.0]], [[-1.0, -1.0]], [[0.0, 4.0]]])  # (3, 1, 2)
+        # Values 1, 3, −1, −1, 0, 4 have the variance 11/3; means 2, −1, 2 have 2.
+        np.testing.assert_allclose(measured_worth(groups), [11 / 6], rtol=1e-12)
+        twice = np.stack([groups, groups[::-1]])
+        np.testing.assert_allclose(measured_worth(twice), [11 / 6], rtol=1e-12)
+        with pytest.raises(ValueError, match="G at least 2"):
+            measured_worth(groups[:1])
+
+    def test_independent_values_are_worth_their_number(self):
+        groups = np.random.default_rng(0).normal(size=(40_000, 2, 6))
+        np.testing.assert_allclose(measured_worth(groups), 6, rtol=0.05)
+        np.testing.assert_allclose(measured_worth(groups**2), 6, rtol=0.05)
+
+    @pytest.mark.parametrize("positions", (1, 5))
+    @pytest.mark.parametrize("power", (1, 2))
+    def test_correlation_in_a_batch_predicts_its_worth(self, positions, power):
+        rng, (classes, examples) = np.random.default_rng(1), (12, 8)
+        parts = ((classes, 1, 1, 1), (classes, examples, 1, 1))
+        shape = (classes, examples, 2, positions)
+        values = sum(rng.normal(size=part) for part in (*parts, shape))
+        values = (values - values.mean((0, 1, 3), keepdims=True)) ** power
+        # A batch is any 3 of the 8 examples of a class: all of them, with no order.
+        chosen_3 = np.array(list(itertools.product(range(examples), repeat=3)))
+        chosen_3 = chosen_3[[len(set(row)) == 3 for row in chosen_3.tolist()]]
+        groups = values[:, chosen_3].transpose(0, 1, 3, 2, 4)  # (K, G, C, 3, P)
+        groups = groups.reshape(classes * len(chosen_3), 2, -1)
+        expected = effective_size(3 * positions, batch_correlation(values, 3))
+        np.testing.assert_allclose(measured_worth(groups), expected, rtol=1e-10)
+
+    def test_normal_squares_correlate_by_the_square(self):
+        rng, rho = np.random.default_rng(2), 0.6
+        z = rng.normal(size=(400_000, 1, 2))
+        z[..., 1] = rho * z[..., 0] + math.sqrt(1 - rho**2) * z[..., 1]
+        found = [position_correlation(values)[0] for values in (z, z**2)]
+        np.testing.assert_allclose(found, [rho, rho**2], atol=0.01)
+
+    @pytest.mark.parametrize("network", ("dense", "conv"))
+    def test_worth_of_digits(self, network):
+        found = batch_worth(network, 0)
+        assert list(found.moment.unique()) == list(MOMENTS)
+        close = found[found.batch != "1 image"]
+        np.testing.assert_allclose(close.measured, close.worth, rtol=0.1)
+        squares = found[(found.moment == MOMENTS[1]) & (found.batch != "16 mixed")]
+        assert (squares.rho > 0).all()
 
 
 class TestRuns:

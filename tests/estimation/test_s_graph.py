@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -494,9 +494,14 @@ numbers = st.lists(
 ).map(np.array)
 
 
+FIXED = np.array([[0.0, 1.0, 3.0, -2.0], [1.0, 2.0, -1.0, 0.5]])  # Cov(a, b) ≠ 0
+
+
 class TestProducts:
     @settings(max_examples=30, deadline=None)
     @given(a=numbers, b=numbers, size=st.integers(1, 4), replace=st.booleans())
+    @example(a=FIXED[0], b=FIXED[1], size=2, replace=False)
+    @example(a=FIXED[0], b=FIXED[1], size=3, replace=True)
     def test_bias_of_a_product_is_that_over_all_minibatches(self, a, b, size, replace):
         count = min(len(a), len(b))
         a, b = a[:count], b[:count]
