@@ -468,11 +468,11 @@ class TestTraining:
         assert limits(299, 300) == (3.0, 5.0)
 
     def test_train_repeats_and_learns(self):
-        options = {**SETTING, "examples": 300, "steps": 60, "every": 20}
+        options = {**SETTING, "examples": 300, "steps": 40, "every": 20}
         runs = [
             train(
                 "dense 4",
-                METHODS["two_stage"],
+                METHODS["improved_4"],
                 seeds=(0, 1),
                 rates=(0.1, 0.1),
                 **options,
@@ -480,7 +480,7 @@ class TestTraining:
             for _ in range(2)
         ]
         np.testing.assert_array_equal(runs[0].curve, runs[1].curve)
-        assert runs[0].curve.shape == (3, 2)
+        assert runs[0].curve.shape == (2, 2)
         assert runs[0].test_end.min() > 0.6
         for s in range(2):
             at = runs[0].curve[:, s].argmax()
