@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from bnbook.estimation import experiment
+from bnbook.data.splits import Dataset, Split
+from bnbook.estimation import experiment, experiment_bias
 from bnbook.estimation.convnet import (
     ConvNet,
     DenseNet,
@@ -22,6 +23,7 @@ from bnbook.estimation.convnet import (
 from bnbook.estimation.experiment import (
     BATCH,
     LAST_LAYER,
+    MOST,
     NETWORKS,
     Part,
     Stream,
@@ -508,6 +510,26 @@ class TestTraining:
         assert run.peak[0] == 0.7
         assert run.peak_step[0] == 6
 
+    @pytest.mark.parametrize("name", ["plain 6", "dense 4"])
+    def test_larger_pictures(self, monkeypatch, name):
+        """Nothing is made for 8 × 8 pixels, nor for the sizes of the digits' parts."""
+
+        def pictures(data, seed):
+            x = np.random.default_rng(seed).uniform(size=(2600, 784)).astype(np.float32)
+            t = np.arange(2600) % 10
+            names = tuple(map(str, range(784)))
+            cut = slice(0, 100), slice(100, 1800), slice(1800, 2600)
+            return Dataset(data, names, *(Split(x[part], t[part]) for part in cut))
+
+        monkeypatch.setattr(experiment, "images", pictures)
+        parts = load_examples("mnist", (0, 1), 64)
+        assert parts.train.x.shape == (64, 2, 28, 28)
+        assert len(parts.validation.x) == MOST
+        assert len(parts.test.x) == 800 + 100 - 64
+        options = {"data": "mnist", "examples": 64, "steps": 2, "every": 2}
+        run = train(name, METHODS["batch"], seeds=(0,), rates=(0.1,), **options)
+        assert np.isfinite(run.test).all()
+
     def test_refuses_rates(self):
         with pytest.raises(ValueError, match="rate"):
             train("dense 4", METHODS["batch"], seeds=(0, 1), rates=(0.1,), **SETTING)
@@ -612,7 +634,8 @@ class TestBias:
         estimate(model, METHODS["frozen"], part)
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
-    def test_rows(self):
+    def test_rows(self, monkeypatch):
+        monkeypatch.setattr(experiment_bias, "SEEDS", (0, 1))
         rows = bias_rows(
             network="plain 6", steps=1, rate=0.1, data="digits", examples=32
         )
