@@ -170,12 +170,13 @@ class BatchRenorm(RunningNorm):
             std = (self.running_var + self.eps).sqrt()
             x_hat = (x - spread(self.running_mean, x)) / spread(std, x)
         if self.weight is None:
-            return x_hat
-        return x_hat * spread(self.weight, x) + spread(self.bias, x)
+            return self.like(x_hat, x)
+        return self.like(x_hat * spread(self.weight, x) + spread(self.bias, x), x)
 
     def renormalize(self, x: torch.Tensor) -> torch.Tensor:
         """(x − μ)/σ · r + d, microbatch by microbatch; updates the running statistics."""
-        parts = x.unflatten(0, (-1, self.microbatch or len(x)))  # (G, M, C, …)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        parts = wide.unflatten(0, (-1, self.microbatch or len(x)))  # (G, M, C, …)
         over = (1, *range(3, parts.ndim))
         var, mean = torch.var_mean(parts, dim=over, correction=0, keepdim=True)
         std = (var + self.eps).sqrt()

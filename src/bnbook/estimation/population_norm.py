@@ -107,7 +107,7 @@ class PopulationNorm(RunningNorm):
         self.check(x)
         p = self.center(x, self.running_mean)
         if not self.training:
-            return self.output(p, self.running_var)
+            return self.like(self.output(p, self.running_var), x)
         mean_b, of_p = self.moments(x, p)
         own = self.interaction == "example"
         mean = self.through_mean(mean_b if own else self.pooled(mean_b))
@@ -115,7 +115,7 @@ class PopulationNorm(RunningNorm):
         square = self.through_square(square_b if own else self.pooled(square_b))
         y = self.output(p, square, shift, bound=self.bound(square_b))
         self.observe(mean_b, square_b)  # last: all above is by the old statistics
-        return y
+        return self.like(y, x)
 
     def moments(
         self, x: torch.Tensor, p: torch.Tensor
@@ -202,7 +202,8 @@ class PopulationNorm(RunningNorm):
             scale = scale * self.weight
         offset = torch.zeros_like(scale) if shift is None else -scale * shift
         if self.rotation is not None:
-            turned = rotate(p * spread(scale, p) + spread(offset, p), self.rotation)
+            plain = p * spread(scale, p) + spread(offset, p)
+            turned = rotate(plain, self.rotation.to(plain.dtype))
             return turned if self.bias is None else turned + spread(self.bias, p)
         if self.bias is not None:
             offset = offset + self.bias

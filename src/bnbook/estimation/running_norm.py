@@ -77,6 +77,11 @@ class RunningNorm(nn.Module):
                 f"{tuple(x.shape)}"
             )
 
+    @staticmethod
+    def like(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Y in the dtype of x where that has half precision, as `nn.BatchNorm2d` returns it."""
+        return y.to(x.dtype) if x.dtype in (torch.float16, torch.bfloat16) else y
+
     @torch.no_grad()
     def as_batch_norm(self, layer: nn.Module) -> nn.Module:
         """`nn.BatchNorm1d` to `3d` behind this layer, with copies of the state.

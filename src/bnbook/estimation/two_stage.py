@@ -170,7 +170,7 @@ class TwoStageNorm(PopulationNorm):
         self.square_sum = self.square_sum + square_b.detach().sum(0)
         if self.tower in ("joint", "both") or self.seen_by in (self.tower, "both"):
             self.observe(mean_b, square_b)
-        return y
+        return self.like(y, x)
 
     def dagger(self, value, q_b, r) -> torch.Tensor:
         """μ† or ν†: ScaleGrad(value, q_b, r); for both towers, with a gate."""
@@ -422,10 +422,11 @@ def _require(model, x, t, x_first) -> list[TwoStageNorm]:
             "the model has no TwoStageNorm or TwoStageConv2d; without one its gradient "
             "needs one stage only"
         )
-    if not all(norm.training for norm in norms):
+    still = [n for n, m in model.named_modules() if m in norms and not m.training]
+    if still:
         raise ValueError(
-            "the model is in evaluation mode, where statistics are constants; call "
-            "model.train() first"
+            f"{', '.join(n or 'the layer' for n in still)}: in evaluation mode, where "
+            "statistics are constants; call model.train() first"
         )
     for m in model.modules():
         batch_norm = isinstance(m, nn.modules.batchnorm._BatchNorm)
