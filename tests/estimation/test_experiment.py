@@ -77,6 +77,7 @@ from bnbook.estimation.two_stage import (
     two_stage_backward,
     two_stage_norms,
 )
+from bnbook.exercises import check
 from bnbook.exercises.estimation.experiment_groups import group_factor
 from bnbook.exercises.estimation.experiment_margin import judge_drop
 from bnbook.exercises.estimation.experiment_peak import peak_summary
@@ -723,9 +724,10 @@ class TestExercises:
                 x = draw(4, 1, 6, seed=step) + 2
                 seen.append(x.mean().item())
                 layer(x)
-        running, left = running_mean_after(np.array(seen), 0.2, 0.0)
+        running, left, enough = running_mean_after(np.array(seen), 0.2, 0.0)
         assert layer.running_mean.item() == pytest.approx(running[-1])
         assert left[-1] == pytest.approx(0.8**5)
+        assert 0.8**enough < 0.01 <= 0.8 ** (enough - 1)
 
     def test_peak(self):
         run = train(
@@ -734,6 +736,17 @@ class TestExercises:
         peak, step, _ = peak_summary(run.curve.T, np.array([6, 12]), 0)
         np.testing.assert_array_equal(peak, run.peak)
         np.testing.assert_array_equal(step, run.peak_step)
+
+    def test_a_verdict_has_no_size(self):
+        """A wrong verdict is a wrong kind: no factor and no relative error."""
+
+        def undecided(method, baseline, margin, quantile):
+            return *judge_drop(method, baseline, margin, quantile)[:2], 2
+
+        message = check("experiment-margin", undecided).message
+        assert "`verdict` should be 1, yours is 2." in message
+        assert "relative" not in message
+        assert "times" not in message
 
     def test_margin_and_rank(self):
         rng = np.random.default_rng(0)

@@ -283,7 +283,7 @@ def _wrong(exercise: FunctionExercise, attempts: list[Attempt], index: int) -> R
     else:
         case = exercise.cases[index]
         lines.append(_where(exercise, index))
-        lines.append(evidence(exercise.returns, seen, right))
+        lines.append(evidence(exercise.returns, seen, right, exercise.categories))
         if mistake is None:
             lines.extend(clues(exercise, case, seen, right))
             lines.append(_resembling(exercise, attempts))

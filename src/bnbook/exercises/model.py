@@ -135,12 +135,14 @@ class FunctionExercise(Exercise):
         feature_axis: the axis of the results that counts features, if any: lets the diagnosis say "each
             feature is off by its own factor".
         new_arrays: whether a result that is an argument itself, or shares its memory, is wrong.
+        categories: names of the results whose numbers name a kind, so that how far off they are says nothing.
     """
 
     cases: tuple[Case, ...]
     returns: tuple[str, ...]
     feature_axis: int | None = None
     new_arrays: bool = False
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -67,6 +67,12 @@ def group_mean(x, mean, square, group, f_max):
     return np.repeat(np.minimum(square / parts.var(axis=1), f_max), group)
 
 
+def mean_forgotten(x, mean, square, group, f_max):
+    """You average the squares of x. S is the second moment of x − mean: subtract the running mean here too."""
+    q = (x**2).mean(axis=1).reshape(-1, group).mean(axis=1)
+    return np.repeat(np.minimum(square / q, f_max), group)
+
+
 def not_capped(x, mean, square, group, f_max):
     """You leave the cap out."""
     q = ((x - mean) ** 2).mean(axis=1).reshape(-1, group).mean(axis=1)
@@ -111,6 +117,7 @@ EXERCISE = FunctionExercise(
         tiled,
         mean_of_factors,
         group_mean,
+        mean_forgotten,
         not_capped,
         inverted,
     ),

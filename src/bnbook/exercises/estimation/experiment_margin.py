@@ -44,6 +44,41 @@ def no_difference_shown(method, baseline, margin, quantile):
     return low, high, 1 if low <= 0 else 3
 
 
+def holds_zero(method, baseline, margin, quantile):
+    """You call a drop small as soon as the interval contains 0. That a difference is not shown does not show
+    that it is small: its high end may lie beyond the margin."""
+    low, high, verdict = judge_drop(method, baseline, margin, quantile)
+    return low, high, 1 if low <= 0 <= high else verdict
+
+
+def zero_or_small(method, baseline, margin, quantile):
+    """You call a drop small where the interval contains 0, and beyond the margin where it is not shown to be
+    small. Neither follows: an interval on both sides of the margin decides nothing, 2."""
+    low, high, _ = judge_drop(method, baseline, margin, quantile)
+    return low, high, 1 if low <= 0 or high <= margin else 3
+
+
+def zero_alone(method, baseline, margin, quantile):
+    """You ask whether the interval contains 0, and never look at the margin. That a difference is not shown
+    does not show that it is small."""
+    low, high, _ = judge_drop(method, baseline, margin, quantile)
+    return low, high, 1 if low <= 0 <= high else 3
+
+
+def verdicts_turned(method, baseline, margin, quantile):
+    """You turn the verdicts round: 1 is for a small drop, 3 for one beyond the margin."""
+    low, high, verdict = judge_drop(method, baseline, margin, quantile)
+    return low, high, 4 - verdict
+
+
+def deviation_of_the_sample(method, baseline, margin, quantile):
+    """You divide the squares by S, as np.std does on its own. Student's interval needs S − 1: ddof=1."""
+    drops = baseline - method
+    half = quantile * drops.std() / np.sqrt(len(drops))
+    low, high = drops.mean() - half, drops.mean() + half
+    return low, high, 2 - int(high <= margin) + int(low > margin)
+
+
 def by_the_low_end(method, baseline, margin, quantile):
     """You ask whether the drop *may* be within the margin, the low end. To show that it is, the high end must
     be."""
@@ -52,7 +87,7 @@ def by_the_low_end(method, baseline, margin, quantile):
 
 
 def undecided_is_beyond(method, baseline, margin, quantile):
-    """You have no verdict for an interval that holds the margin. It decides nothing: 2."""
+    """You have no verdict for an interval that contains the margin. It decides nothing: 2."""
     low, high, _ = judge_drop(method, baseline, margin, quantile)
     return low, high, 1 if high <= margin else 3
 
@@ -107,16 +142,21 @@ EXERCISE = FunctionExercise(
     title="A small drop",
     level="core",
     reference=judge_drop,
-    why="A claim about a size needs the whole interval on one side of the margin. An interval that holds the "
+    why="A claim about a size needs the whole interval on one side of the margin. An interval that contains the "
     "margin calls for more seeds, not for a verdict.",
     mistakes=variants(
         by_the_mean,
         no_difference_shown,
+        holds_zero,
+        zero_alone,
+        zero_or_small,
         by_the_low_end,
         undecided_is_beyond,
         unpaired,
         turned,
         not_divided,
+        deviation_of_the_sample,
+        verdicts_turned,
     ),
     alternatives=(by_sums,),
     hints=(
@@ -133,4 +173,5 @@ EXERCISE = FunctionExercise(
         Case("too few to tell", (*_runs(4, 0.02, 0.04), 0.01, 3.18), count=4),
     ),
     returns=("low", "high", "verdict"),
+    categories=("verdict",),
 )

@@ -96,6 +96,13 @@ def eps_forgotten(x, mean, square, training):
     return (x - mean) / np.sqrt(square)
 
 
+def inference_by_batch(x, mean, square, training):
+    """it is right in training, and normalizes by the batch at inference."""
+    if training:
+        return by_running(x, mean, square, training)
+    return (x - x.mean()) / np.sqrt(x.var() + EPS)
+
+
 def in_place(x, mean, square, training):
     """it writes into the batch that it is given."""
     x -= mean
@@ -118,6 +125,17 @@ def only_inference(normalize):
     x = _batch()
     y = normalize(x.copy(), 0.5, 1.5, False)
     np.testing.assert_allclose(y, (x - 0.5) / np.sqrt(1.5 + EPS), atol=1e-9)
+
+
+def only_training(normalize):
+    """Your test seems to look at training only. The values of inference can be wrong too: look at both
+    modes."""
+    x = 3.0 * _batch(2) * np.array([[0.03, 1.0, 2.0, 12.0]]).T
+    for mean, square in ((0.7, 0.1), (-3.0, 9.0)):
+        given = x.copy()
+        y = normalize(given, mean, square, True)
+        np.testing.assert_allclose(y, (x - mean) / np.sqrt(square + EPS), atol=1e-9)
+        np.testing.assert_array_equal(given, x)
 
 
 def only_equal(normalize):
@@ -170,7 +188,12 @@ EXERCISE = PropertyExercise(
     why="Running statistics far from those of the batch tell the estimators from batch normalization, sizes "
     "far apart show limits and bounds, and the value itself shows what is wrong in both modes.",
     mistakes=variants(
-        never_fails, only_inference, only_equal, statistics_of_the_batch, too_strict
+        never_fails,
+        only_inference,
+        only_training,
+        only_equal,
+        statistics_of_the_batch,
+        too_strict,
     ),
     alternatives=(by_undoing,),
     hints=(
@@ -189,6 +212,7 @@ EXERCISE = PropertyExercise(
         own_mean,
         frozen_wrong,
         eps_forgotten,
+        inference_by_batch,
         in_place,
     ),
 )

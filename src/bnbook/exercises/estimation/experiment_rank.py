@@ -49,6 +49,17 @@ def ties_by_place(source, measured):
     )[0, 1]
 
 
+def ties_from_the_end(source, measured):
+    """You rank equal accuracies by chance: a sorting algorithm may leave them in either order. They share the
+    mean of their ranks."""
+
+    def ranks(values):
+        backwards = np.argsort(np.argsort(values[::-1], kind="stable"))
+        return backwards[::-1]
+
+    return np.corrcoef(ranks(source), ranks(measured))[0, 1]
+
+
 def smallest_rank(source, measured):
     """You give equal accuracies the smallest of their ranks. They share the mean."""
 
@@ -80,7 +91,7 @@ def by_scipy(source, measured):
 
 
 _peaks = np.array([78.5, 78.2, 77.6, 76.5, 77.4, 72.0, 74.8, 77.8, 63.8, 68.3, 75.0])
-_found = np.array([96.1, 96.1, 95.4, 95.8, 96.0, 94.9, 95.4, 95.6, 92.4, 94.1, 93.3])
+_found = np.array([96.1, 96.1, 95.4, 95.8, 96.0, 94.9, 95.5, 95.6, 92.4, 94.1, 93.3])
 
 EXERCISE = FunctionExercise(
     id="experiment-rank",
@@ -94,6 +105,7 @@ EXERCISE = FunctionExercise(
         pearson,
         argsort_once,
         ties_by_place,
+        ties_from_the_end,
         smallest_rank,
         turned,
         by_kendall,
@@ -106,7 +118,9 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("11 rows with equal accuracies", (_peaks, _found)),
-        Case("the second list in another order", (_peaks, _found[::-1].copy())),
+        Case(
+            "no equal values, 11 rows", (_peaks, _found[::-1] + 0.001 * np.arange(11))
+        ),
         Case(
             "no equal values",
             (np.array([3.0, 1.0, 7.0, 4.0, 9.0]), np.array([0.2, 0.3, 0.9, 0.1, 2.0])),
