@@ -35,6 +35,22 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_hidden_files_and_folders_are_left_out(folder):
+    (folder / "owl" / "._a.JPG").write_bytes(b"of macOS")
+    (folder / "owl" / "z.jpg").mkdir()
+    assert len(ImageFolder(folder, 8, train=False)) == 4
+
+
+def test_sixteen_bits_are_scaled(tmp_path):
+    (tmp_path / "owl").mkdir()
+    values = np.linspace(0, 65535, 256).reshape(16, 16)
+    for name, wide in (("a", values.astype(np.uint16)), ("b", values / 257)):
+        wide = wide if name == "a" else np.round(wide).astype(np.uint8)
+        Image.fromarray(wide).save(tmp_path / "owl" / f"{name}.png")
+    one, other = (x for x, _ in ImageFolder(tmp_path, 8, train=False))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
 def test_order_classes_and_shapes(folder):
     data = ImageFolder(folder, 8, train=False)
     assert data.classes == ("ant", "owl") and len(data) == 4

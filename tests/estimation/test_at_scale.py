@@ -62,6 +62,20 @@ from bnbook.exercises.estimation.at_scale_gradient import gradient_of_all
 from bnbook.exercises.estimation.at_scale_position import next_indices
 
 F64 = torch.float64
+
+
+def fail_alone():
+    """Worker 1 raises, and worker 0, which waits for it, finds the connection closed."""
+    if dist.get_rank() == 1:
+        raise ValueError("why")
+    dist.barrier()
+
+
+def resume_apart(settings, folder):
+    """Rank 0 sees the checkpoint, rank 1 another folder."""
+    train(settings, folder if dist.get_rank() == 0 else folder / "other")
+
+
 TINY = (
     "updates=5 warm_up=2 settle_updates=2 settle_steps=1 checkpoint_every=3 examples=48 "
     "validation=16 width=2 batch=4 decay_every=4 evaluate_every=2"
@@ -116,6 +130,12 @@ class TestRunWorkers:
             run_workers(time.sleep, 60, workers=1, timeout=2)
         with pytest.raises(ValueError, match="workers must be at least 1"):
             run_workers(os.getpid, workers=0)
+
+    def test_the_cause_is_told_and_not_what_follows(self):
+        with pytest.raises(
+            RuntimeError, match=r"(?s)worker 1 raised:.*ValueError: why"
+        ):
+            run_workers(fail_alone)
 
 
 class TestSync:
@@ -184,7 +204,7 @@ class TestSync:
         x = torch.randn(64, 2, generator=torch.manual_seed(3)) + 200
         norm = SyncNorm(2)
         y = norm(x.bfloat16())
-        assert y.dtype == torch.float32 and norm.running_mean.dtype == torch.float32
+        assert y.dtype == torch.bfloat16 and norm.running_mean.dtype == torch.float32
         wanted = 0.1 * x.bfloat16().float().mean(0)
         torch.testing.assert_close(norm.running_mean, wanted, rtol=1e-5, atol=0)
 
@@ -487,6 +507,7 @@ class TestSettings:
         ]
 
     def test_changes_and_files(self, tmp_path):
+        assert load_settings("laptop", ["learning_rate=1e-3"]).learning_rate == 1e-3
         s = load_settings("laptop", ["batch=8", "options.r_m=0.5", "clip=1"])
         assert (s.batch, s.options, s.clip) == (8, {"r_m": 0.5}, 1.0)
         path = tmp_path / "own.yml"
@@ -509,6 +530,9 @@ class TestSettings:
             ("precision=half", "precision must be one of float64"),
             ("options.depth=3", "two_stage has no option depth"),
             ("settle_updates=99", "settle_updates must be at most updates"),
+            ("learning_rate=fast", "learning_rate must be float, got 'fast'"),
+            ("learning_rate=nan", "learning_rate must be float, got 'nan'"),
+            ("options.seen_by=second", "use both or first"),
         ],
     )
     def test_bad_changes(self, change, message):
@@ -744,6 +768,79 @@ class TestTraining:
         assert load_checkpoint(tmp_path)["step"] == 7
         same_run(asdict(s), replace(s, data="elsewhere"))
 
+    def test_the_data_and_the_device_must_stay(self, tmp_path, monkeypatch):
+        s = tiny("updates=2")
+        train(s, tmp_path)
+        more = replace(s, updates=3)
+        state = load_checkpoint(tmp_path)
+        for name, value in (
+            ("number of training images", 47),
+            ("autocast", "torch.float16"),
+            ("names of the classes", ["a"]),
+        ):
+            changed = state | {"made with": state["made with"] | {name: value}}
+            changed.pop("format")
+            save_checkpoint(tmp_path, changed)
+            with pytest.raises(ValueError, match=f"of a run with another {name}"):
+                train(more, tmp_path)
+
+    def test_all_processes_must_find_one_checkpoint(self, tmp_path):
+        s = tiny("updates=2", "method=batch")
+        train(s, tmp_path)
+        told = r"\(rank 0: step 6, rank 1: none\); --output must be one folder"
+        with pytest.raises(RuntimeError, match=told):
+            run_workers(resume_apart, replace(s, updates=3), tmp_path)
+
+    def test_a_large_seed_and_modules_that_draw_themselves(self, tmp_path, monkeypatch):
+        """Dropout2d takes its numbers from the common generator."""
+
+        def with_dropout(settings):
+            model = make_model(settings)
+            return nn.Sequential(model[0], nn.Dropout2d(0.4), *model[1:])
+
+        monkeypatch.setattr("bnbook.estimation.train.make_model", with_dropout)
+        s = tiny("method=batch", "precision=float64", f"seed={10**12}")
+        train(s, tmp_path / "whole")
+        with pytest.raises(ZeroDivisionError):
+            train(s, tmp_path / "broken", after_step=lambda step: 1 / (7 - step))
+        torch.manual_seed(5)  # a new process starts from another state
+        train(s, tmp_path / "broken")
+        states = [load_checkpoint(tmp_path / name) for name in ("whole", "broken")]
+        assert largest_difference(*states) == 0
+
+    def test_the_noise_of_a_process_is_that_of_its_own_examples(
+        self, tmp_path, monkeypatch
+    ):
+        found = []
+        for rank, world in ((0, 1), (1, 2)):
+            monkeypatch.setattr(
+                "bnbook.estimation.train._place", lambda p=(rank, world): p
+            )
+            monkeypatch.setattr(Training, "_resume", lambda self: None)
+            training = Training(tiny("method=two_stage"), tmp_path)
+            keys = []
+            monkeypatch.setattr(
+                training.keyed, "begin", lambda k, keys=keys: keys.append(k)
+            )
+            monkeypatch.setattr(
+                training, "_two_stages", lambda x, t, k, s: found.append(k)
+            )
+            monkeypatch.setattr(training, "_update", lambda update: None)
+            monkeypatch.setattr(StatisticsMean, "finish", lambda self: None)
+            training.step = training.settings.warm_up  # an update
+            count = len(training.mine) * training.settings.batch
+            training.make_step(torch.zeros(count, 3, 16, 16), torch.zeros(count).long())
+        whole, second = found
+        assert torch.equal(whole[4:], second)
+
+    def test_float64_throughout(self, tmp_path):
+        s = tiny("method=batch", "precision=float64")
+        training = Training(s, tmp_path)
+        x, t = next(batches(training.data, s, range(2), 0))
+        keys = step_keys(0, 0, torch.arange(len(x)))
+        loss = training._one_stage(x.double(), t, keys, StatisticsMean(training.model))
+        assert loss.dtype == F64
+
     def test_damaged_checkpoints(self, tmp_path):
         assert load_checkpoint(tmp_path) is None
         for content in (b"", b"no checkpoint"):
@@ -764,7 +861,13 @@ class TestTraining:
         with pytest.raises(RuntimeError, match="no"):
             save_checkpoint(tmp_path, {"step": Unpicklable()})
         assert load_checkpoint(tmp_path)["step"] == 1
+        (tmp_path / ".checkpoint-left").write_bytes(b"half")  # killed while it wrote
+        save_checkpoint(tmp_path, {"step": 2})
         assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+        if os.name == "posix":
+            (tmp_path / "plain").touch()  # others may read as much of it as of any file
+            modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+            assert len(modes) == 1
 
     def test_the_log_ends_where_the_checkpoint_does(self, tmp_path):
         log = Log(tmp_path, 0)
@@ -792,6 +895,34 @@ class TestTraining:
             with pytest.raises(SystemExit, match="2"):
                 main([*arguments, "--output", str(tmp_path)])
         assert "batch must lie in 1 to" in capsys.readouterr().err
+        for change, message in (
+            ("options.r_m=a", "error: "),
+            ("options.r_m=2", "error: 0.bn: r_m"),
+            ("model=vit_of_mine", "error: "),
+            ("data=/nowhere", "error: there is no folder"),
+        ):
+            with pytest.raises(SystemExit, match="2"):
+                main(["laptop", "--output", str(tmp_path), "--set", *TINY, change])
+            told = capsys.readouterr().err.strip()
+            assert told.startswith(message) and "\n" not in told
+
+    def test_changes_may_be_given_apart(self, tmp_path):
+        apart = [part for change in TINY for part in ("--set", change)]
+        main(["laptop", "--output", str(tmp_path), *apart])
+        assert "updates: 5\n" in (tmp_path / "settings.yml").read_text()
+        assert "batch: 4\n" in (tmp_path / "settings.yml").read_text()
+
+    def test_interrupted_by_hand(self, tmp_path, capsys):
+        def interrupt(step):
+            if step == 4:
+                raise KeyboardInterrupt
+
+        arguments = ["laptop", "--output", str(tmp_path), "--set", *TINY]
+        with pytest.raises(SystemExit, match="130"):
+            main(arguments, after_step=interrupt)
+        assert "stored up to step 3 of 9. The same" in capsys.readouterr().err
+        main(arguments)
+        assert load_checkpoint(tmp_path)["step"] == 9
 
     def test_processes_and_workers(self, tmp_path, monkeypatch):
         with pytest.raises(

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import warnings
 
 import pytest
 import torch
@@ -208,6 +209,54 @@ class TestLayers:
             with pytest.raises(ValueError, match="itself keeps no running statistics"):
                 convert_normalization(norm, method)
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_every_reference_follows(self, method):
+        """Layers that the model keeps in a tuple, and not only as its children."""
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.c, self.n = nn.Linear(3, 2), nn.BatchNorm1d(2)
+                self.chain = (self.c, self.n)
+
+            def forward(self, x):
+                for layer in self.chain:
+                    x = layer(x)
+                return x
+
+        net = Net()
+        found = convert_normalization(net, method)
+        assert found.chain[1] is found.n and type(net.n) is nn.BatchNorm1d
+        assert method_of(found) == method
+        back = convert_normalization(found, "batch")
+        assert type(back.chain[1]) is nn.BatchNorm1d and method_of(found) == method
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("whole", [True, False])
+    @pytest.mark.parametrize("method", METHODS)
+    def test_half_precision(self, method, whole, dtype):
+        """A network all in half precision, and one with normalizations in float32."""
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+        net = net.to(dtype)
+        if not whole:
+            net[1].float()
+        net[1].running_mean.normal_()
+        net[1].running_var.uniform_(0.5, 2)
+        found = convert_normalization(net, method)
+        x, t = torch.randn(8, 4).to(dtype), torch.arange(8) % 3
+        wanted, y = net.eval()(x), found.eval()(x)
+        assert y.dtype == wanted.dtype == dtype
+        torch.testing.assert_close(y, wanted, rtol=0.05, atol=0.05)
+        loss = lambda y, t: nn.functional.cross_entropy(y.float(), t)
+        if method == "two_stage":
+            two_stage_backward(found.train(), x, t, loss, chunk=8)
+        else:
+            loss(found.train()(x), t).backward()
+        for parameter in found.parameters():
+            assert parameter.grad.dtype == parameter.dtype
+            assert parameter.grad.isfinite().all()
+
 
 class TestRotation:
     def test_hadamard_names_the_layer_and_offers_another(self):
@@ -361,6 +410,57 @@ class TestBadInput:
             convert_normalization(norm, "frozen")
         with pytest.raises(ValueError, match="itself: eps must be positive"):
             convert_normalization(nn.BatchNorm2d(2, eps=0.0), "frozen")
+
+    @pytest.mark.parametrize(
+        "register",
+        [
+            lambda n: n.register_full_backward_pre_hook(lambda m, g: g),
+            lambda n: n.register_state_dict_pre_hook(lambda *a: None),
+            lambda n: n.register_state_dict_post_hook(lambda *a: None),
+            lambda n: n.register_load_state_dict_pre_hook(lambda *a: None),
+            lambda n: n.register_load_state_dict_post_hook(lambda *a: None),
+        ],
+    )
+    def test_all_kinds_of_hooks(self, register):
+        norm = convert_normalization(nn.BatchNorm2d(2), "renorm")  # has two of its own
+        convert_normalization(norm, "frozen")
+        register(norm)
+        with pytest.raises(ValueError, match="carries hooks"):
+            convert_normalization(norm, "frozen")
+
+    def test_what_a_layer_holds_beside(self):
+        norm = nn.BatchNorm2d(2)
+        norm.register_buffer("seen", torch.zeros(1))
+        norm.helper = nn.Identity()
+        with pytest.raises(ValueError, match="holds helper, seen, which would be lost"):
+            convert_normalization(norm, "sync")
+        norm = nn.BatchNorm2d(2)
+        norm.running_var = None
+        with pytest.raises(ValueError, match="only one of running mean and variance"):
+            convert_normalization(norm, "sync")
+
+    def test_compiled_and_scripted(self):
+        net = nn.Sequential(nn.BatchNorm2d(2))
+        for compiled in (torch.compile(net, backend="eager"), copy.deepcopy(net)):
+            if type(compiled) is nn.Sequential:
+                compiled.compile(backend="eager")
+            with pytest.raises(TypeError, match="is compiled"):
+                convert_normalization(compiled, "frozen")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scripted = torch.jit.script(net)
+        with pytest.raises(TypeError, match="is scripted"):
+            convert_normalization(scripted, "frozen")
+
+    def test_a_bound_method_is_refused(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.norm = nn.BatchNorm1d(2)
+                self.f = self.norm.forward
+
+        with pytest.raises(ValueError, match="keeps forward of a normalization as f"):
+            convert_normalization(Net(), "frozen")
 
     def test_a_batch_of_one(self):
         x = torch.zeros(1, 2)

@@ -19,8 +19,9 @@ class ImageFolder(Dataset):
     """The images of a folder, as standardized tensors with the number of their class.
 
     Classes are the subfolders in alphabetical order, hidden ones left out; the images of
-    a class are the files in it that end in .jpg, .jpeg or .png, in alphabetical order. So
-    the number of an image is the same on every machine.
+    a class are the files in it that end in .jpg, .jpeg or .png, in alphabetical order, hidden ones
+    left out. So the number of an image is the same on every machine. Folders within a class
+    are not looked into. Images with 16 bits a channel are scaled to 8.
 
     For training, a random part of the image with 8% to 100% of its area and a side ratio
     of 3/4 to 4/3 is resized, and mirrored in half of the cases. The draw is a function of
@@ -72,7 +73,7 @@ class ImageFolder(Dataset):
         self.classes = tuple(folder.name for folder in folders)
         self.files: list[tuple[Path, int]] = []
         for label, folder in enumerate(folders):
-            files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+            files = sorted(p for p in folder.iterdir() if _is_image(p))
             if not files:
                 raise ValueError(
                     f"the class {folder.name} in {root} has no image that ends in "
@@ -93,7 +94,7 @@ class ImageFolder(Dataset):
         path, label = self.files[index]
         try:
             with Image.open(path) as image:
-                image = image.convert("RGB")
+                image = _eight_bits(image).convert("RGB")
         except (OSError, SyntaxError, UnidentifiedImageError) as error:
             raise ValueError(
                 f"{path} is damaged or no image ({error}); replace or remove it"
@@ -111,6 +112,19 @@ class ImageFolder(Dataset):
         if rng.random() < 0.5:
             return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return image
+
+
+def _is_image(path: Path) -> bool:
+    visible = path.name[0] != "."  # macOS keeps a hidden ._a.jpg beside a.jpg
+    return visible and path.suffix.lower() in ENDINGS and path.is_file()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey images of 16 bits as such of 8, which `convert` would clip to white."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image, dtype=np.int64).clip(0, 65535)
+    return Image.fromarray(np.round(values / 257).astype(np.uint8))
 
 
 def centre_box(width: int, height: int) -> tuple[float, float, float, float]:

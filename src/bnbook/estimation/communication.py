@@ -78,9 +78,10 @@ def messages(method: str, net: Sizes) -> Messages:
     "sync" sends a count, a mean and a variance per channel forward, and two sums
     backward, layer by layer. "two_stage" sends two counts before, and g_μ, g_ν and Σ ν_b
     of all layers at once between the stages. The others send nothing within the passes.
-    All send the gradients of the parameters and, weighted by the numbers of examples, the
-    running statistics afterwards, the latter so that all workers keep one model. ("sync"
-    could spare them, and both could travel in one round.)
+    All send the gradients of the parameters (DDP does so in parts, during the backward
+    pass) and, weighted by the numbers of examples, the running statistics afterwards, the
+    latter so that all workers keep one model. ("sync" could spare them, and both could
+    travel in one round.)
 
     Raises:
         ValueError: there is no such method.

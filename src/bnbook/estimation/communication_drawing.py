@@ -6,15 +6,16 @@ from bnbook.figures import COLORS
 
 TITLES = {
     "sync": "synchronized BN: twice in every layer",
-    "two_stage": "two stages: once a step",
-    "single_example": "single example, frozen, renorm: not at all",
+    "two_stage": "two stages: a count, and once between the stages",
+    "single_example": "single example, frozen, renorm: not before the end",
 }
 
 
 def draw_lanes(axes: Axes, method: str, layers: int = 4) -> None:
     """Draw one step of two workers: lanes of computation, bars where all must wait.
 
-    A layer takes one unit of time forward and two backward.
+    A layer takes one unit of time forward and two backward. The gradients of the
+    parameters are drawn after the passes, although they can be sent during the last.
 
     Args:
         axes: where to draw.
@@ -47,9 +48,14 @@ def draw_lanes(axes: Axes, method: str, layers: int = 4) -> None:
     if within:
         label = "exchange of sums for the statistics"
         axes.vlines(within, 0, 1, COLORS["vermillion"], linewidth=3, label=label)
+    if method == "two_stage":
+        label = "exchange of the numbers of examples"
+        axes.vlines([0], 0, 1, COLORS["orange"], linewidth=1.5, label=label)
     label = "exchange of parameter gradients"
     axes.vlines([end], 0, 1, COLORS["blue"], linewidth=3, label=label)
-    axes.set(title=TITLES[method], xlim=(-0.5, 6 * layers + 0.8), ylim=(-0.6, 1.6))
+    label = "exchange of running statistics"
+    axes.vlines([end + 0.5], 0, 1, COLORS["green"], linewidth=1.5, label=label)
+    axes.set(title=TITLES[method], xlim=(-0.5, 6 * layers + 1.3), ylim=(-0.6, 1.6))
     axes.set_yticks([0, 1], ["worker 2", "worker 1"])
     axes.set_xticks([])
     axes.grid(False)

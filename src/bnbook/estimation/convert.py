@@ -1,8 +1,8 @@
 """Any normalization of this part in the place of any batch normalization, and back.
 
-A method is a way to estimate gradients; what the network computes at inference does not
-depend on it. So a network can be converted at any time: parameters and running
-statistics stay as they are, and only the class of the layer that holds them changes.
+A method says how a network is trained; what it computes at inference, with given
+parameters and running statistics, does not depend on it. So a network can be converted at
+any time: both stay as they are, and only the class of the layer that holds them changes.
 """
 
 import copy
@@ -39,14 +39,23 @@ CONVERTIBLE = (
     PopulationNorm,
     TwoStageNorm,
 )
+HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_state_dict_hooks", "_state_dict_pre_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "rotation")
 RECORD = "normalization"  # the entry in the metadata of a state dict
 
 
 def convert_normalization(model: nn.Module, method: str, **options) -> nn.Module:
     """A copy of the model in which every batch normalization is of this method.
 
-    Taken over as they are: γ and β, running statistics and their count, ε, momentum,
-    mode, dtype, device, `requires_grad`, the names in the state dict, and who shares a
+    The layers of the copy keep their identity, so that whatever refers to one, as a list
+    or a tuple that the model keeps, refers to the converted one.
+
+    Taken over as they are: γ and β, running statistics and their count, ε, momentum, mode,
+    dtype, device, `requires_grad`, the names in the state dict, and who shares a
     layer or a parameter with whom. In evaluation mode the copy computes the same, unless
     a rotation is added or dropped.
 
@@ -68,15 +77,18 @@ def convert_normalization(model: nn.Module, method: str, **options) -> nn.Module
             Without it a rotation is kept, and `rotation=None` drops it. Random rotations
             have the seeds `seed`, `seed` + 1, … from layer to layer. `nu_about` stays
             "mean", which the chapter measures to be closer over all layers. `dimensions`, 1 to
-            3: of the `nn.BatchNorm` made from a layer that does not tell.
+            3: of the `nn.BatchNorm` made from a layer that does not tell. Options that are
+            not given have their defaults, even if the layer is of this method already and had
+            others.
 
     Raises:
-        TypeError: the model is wrapped or compiled; a normalization is of a kind that
+        TypeError: the model is wrapped, compiled or scripted; a normalization is of a kind that
             cannot be converted.
         ValueError: the method or an option is unknown or out of range; there is nothing
-            to convert; a layer keeps no running statistics, carries hooks, holds a
-            rotation that the method has no place for, or has the wrong number of channels
-            for Hadamard's matrix. The message names the layer.
+            to convert; a layer keeps no running statistics, carries hooks, buffers or
+            modules of its own, holds a rotation that the method has no place for, or has the
+            wrong number of channels for Hadamard's matrix; the model keeps a bound method of
+            a layer. The message names the layer.
     """
     _require_options(method, options)
     if isinstance(model, (DistributedDataParallel, nn.DataParallel)):
@@ -84,6 +96,7 @@ def convert_normalization(model: nn.Module, method: str, **options) -> nn.Module
             f"convert the model before it is wrapped in {type(model).__name__}: "
             "pass model.module, and wrap the result"
         )
+    _require_eager(model)
     for name, module in model.named_modules():
         if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
             raise TypeError(
@@ -101,11 +114,41 @@ def convert_normalization(model: nn.Module, method: str, **options) -> nn.Module
             f"{type(model).__name__} has no batch normalization to convert; look at "
             "model.named_modules()"
         )
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):  # with repetitions
-            if child in new:
-                parent._modules[name] = new[child]
-    return new.get(model, model)
+    _require_no_methods(model, new)
+    for old, layer in new.items():
+        if old is not layer:
+            old.__class__, old.__dict__ = type(layer), layer.__dict__
+            old.register_state_dict_post_hook(_record)
+            old.register_load_state_dict_pre_hook(_refuse_other)
+    return model
+
+
+def _require_eager(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        compiled = kind == "OptimizedModule" or module._compiled_call_impl is not None
+        if scripted or compiled:
+            raise TypeError(
+                f"{name or 'the model itself'} is {'scripted' if scripted else 'compiled'} "
+                f"({kind}); convert the model before, and "
+                f"{'script' if scripted else 'compile'} the result"
+            )
+
+
+def _require_no_methods(model: nn.Module, norms: dict[nn.Module, nn.Module]) -> None:
+    """Refuse attributes such as `self.f = self.norm.forward`, which would stay as they are."""
+    for where, module in model.named_modules():
+        for name, value in vars(module).items():
+            parts = value if isinstance(value, (list, tuple)) else (value,)
+            for part in parts:
+                owner = getattr(part, "__self__", None)
+                if isinstance(owner, nn.Module) and owner in norms:
+                    raise ValueError(
+                        f"{where or 'the model itself'} keeps {part.__name__} of a "
+                        f"normalization as {name}, which would not be converted; call the "
+                        "layer instead"
+                    )
 
 
 def method_of(module: nn.Module) -> str:
@@ -186,8 +229,6 @@ def _converted(
     ):
         setattr(new, name, getattr(norm, name))
     new._dimensions = dimensions
-    new.register_state_dict_post_hook(_record)
-    new.register_load_state_dict_pre_hook(_refuse_other)
     return new.train(norm.training)
 
 
@@ -198,10 +239,20 @@ def _require_convertible(where, norm, method, options) -> None:
             "normalization, so that converting it would lose something; convertible are "
             f"{', '.join(kind.__name__ for kind in CONVERTIBLE)}"
         )
-    hooks = norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks
-    if any(hooks):
+    hooks = [hook for kind in HOOKS for hook in getattr(norm, kind, {}).values()]
+    if any(
+        getattr(hook, "hook", hook) not in (_record, _refuse_other) for hook in hooks
+    ):
         raise ValueError(
             f"{where} carries hooks, which would be lost; remove them first"
+        )
+    if own := sorted({*norm._buffers, *norm._modules} - {*BUFFERS}):
+        raise ValueError(
+            f"{where} holds {', '.join(own)}, which would be lost; keep it in another module"
+        )
+    if (norm.running_mean is None) != (norm.running_var is None):
+        raise ValueError(
+            f"{where} has only one of running mean and variance; give it both or none"
         )
     if norm.running_mean is None and method != "batch":
         raise ValueError(

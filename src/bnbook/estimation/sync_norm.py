@@ -108,7 +108,7 @@ class SyncNorm(RunningNorm):
             `RunningNorm`.
 
     Shapes:
-        (M, C) or (M, C, …) on each worker, M of its own.
+        (M, C) or (M, C, …) on each worker, M of its own; the dtype is kept.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -138,7 +138,8 @@ class SyncNorm(RunningNorm):
         """
         self.check(x)
         if self.training:
-            x_hat, mean, var, count = _SyncNormalize.apply(x, self.eps)
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            x_hat, mean, var, count = _SyncNormalize.apply(wide, self.eps)
             if count < 2:
                 raise ValueError(
                     "one value a channel on all workers together has no spread, so batch "
@@ -147,10 +148,11 @@ class SyncNorm(RunningNorm):
             self.observe(mean, var * (count / (count - 1)))
         else:
             scale = (self.running_var + self.eps).rsqrt()
-            x_hat = (x - spread(self.running_mean, x)) * spread(scale, x)
-        if self.weight is None:
-            return x_hat
-        return x_hat * spread(self.weight, x) + spread(self.bias, x)
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            x_hat = (wide - spread(self.running_mean, x)) * spread(scale, x)
+        if self.weight is not None:
+            x_hat = x_hat * spread(self.weight, x) + spread(self.bias, x)
+        return x_hat.to(x.dtype)
 
     @torch.no_grad()
     def observe(self, mean: torch.Tensor, unbiased: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ The same command resumes the run if it was interrupted. `--help` says the rest.
 import argparse
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -37,12 +38,12 @@ class Training:
 
     Args:
         settings: of the run.
-        folder: of its checkpoint and log.
+        folder: of its checkpoint and log; all processes must see the same one.
 
     Raises:
-        ValueError: the workers cannot be shared out among the processes, "sync" would see
-            a part of the batch only, the checkpoint is of another run, or as
-            `convert_normalization`, `make_model` and `make_data`.
+        ValueError: the processes find different checkpoints, the workers cannot be shared
+            out among them, "sync" would see a part of the batch only, the checkpoint is of
+            another run, or as `convert_normalization`, `make_model` and `make_data`.
     """
 
     def __init__(self, settings: Settings, folder: Path):
@@ -81,7 +82,8 @@ class Training:
         self.noise = ExampleNoise(scale=s.noise_scale, shift=s.noise_shift)
         self.noise.attach(self.model)
         mixed = s.precision == "mixed"
-        self.keyed = Keyed(self.model, self.noise, half if mixed else None)
+        self.half = half if mixed else None
+        self.keyed = Keyed(self.model, self.noise, self.half)
         self.optimizer = make_optimizer(self.model, s)
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=mixed and half is torch.float16
@@ -136,7 +138,8 @@ class Training:
         """Move the statistics, and in an update the weights; return the mean loss then."""
         s = self.settings
         # For modules that draw from the common generator: the same after resuming.
-        torch.manual_seed((s.seed * 2_147_483_647 + self.step) * 4096 + self.rank)
+        mixed = (s.seed * 2_147_483_647 + self.step) * 4096 + self.rank
+        torch.manual_seed(mixed % 2**63)
         first = self.mine.start * s.batch
         slots = torch.arange(first, first + len(x))
         keys = step_keys(s.seed, self.step, slots)
@@ -171,8 +174,7 @@ class Training:
 
     def _one_stage(self, x, t, keys, statistics) -> torch.Tensor:
         """One backward pass a worker; DDP exchanges the gradients in the last one."""
-        total = torch.zeros((), device=self.device)
-        left = len(self.mine)
+        total, left = 0.0, len(self.mine)
         for some, targets, of_some in self._parts(x, t, keys):
             left -= 1
             wait = left and self.parallel is not self.keyed
@@ -181,7 +183,7 @@ class Training:
                 loss = F.cross_entropy(self.parallel(some), targets) / len(self.mine)
                 self.scaler.scale(loss).backward()
             statistics.add(len(some))
-            total += loss.detach() / self.world
+            total = total + loss.detach() / self.world  # in the dtype of the loss
         return total
 
     def _two_stages(self, x, t, keys, statistics) -> torch.Tensor:
@@ -246,16 +248,53 @@ class Training:
                     "model": self.model.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
+                    "made with": self._made_with(),
                 },
             )
         if self.world > 1:
             dist.barrier()
 
+    def _made_with(self) -> dict[str, int | str | list[str]]:
+        """What a run depends on beside its settings."""
+        names = getattr(self.data, "classes", None)
+        return {
+            "autocast": str(self.half),
+            "number of training images": len(self.data),
+            "names of the classes": list(names) if isinstance(names, tuple) else [],
+        }
+
+    def _require_one_folder(self, step: int) -> None:
+        """Refuse to start if the processes see different checkpoints."""
+        if self.world == 1:
+            return
+        own = torch.tensor([step], device=self.device)
+        steps = [torch.empty_like(own) for _ in range(self.world)]
+        dist.all_gather(steps, own)
+        found = [int(value) for value in steps]
+        if len(set(found)) > 1:
+            told = ", ".join(
+                f"rank {r}: {'none' if n < 0 else f'step {n}'}"
+                for r, n in enumerate(found)
+            )
+            raise ValueError(
+                f"the processes find different checkpoints in {self.folder} ({told}); "
+                "--output must be one folder that all machines see"
+            )
+
     def _resume(self) -> None:
         state = load_checkpoint(self.folder)
+        self._require_one_folder(-1 if state is None else state["step"])
         if state is None:
             return
         same_run(state["settings"], self.settings)
+        kept, now = state.get("made with", {}), self._made_with()
+        for name in kept:
+            if kept[name] != now[name]:
+                raise ValueError(
+                    f"the checkpoint is of a run with another {name} ({kept[name]!r}, now "
+                    f"{now[name]!r}); go on with the same data on the same kind of device, "
+                    "or name another folder"
+                )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -306,6 +345,16 @@ def train(
     training = Training(settings, Path(folder))
     training.run(after_step)
     return training.model
+
+
+def _built(settings: Settings, folder: Path) -> Training:
+    """The run; what is wrong with its settings ends the program with one line."""
+    try:
+        return Training(settings, folder)
+    except (OSError, TypeError, ValueError) as error:
+        rank, world = _place()
+        print(f"{f'rank {rank}: ' if world > 1 else ''}error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _in_parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
@@ -360,6 +409,7 @@ def main(
     parser.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=VALUE",
         help="change settings, as in batch=8 options.r_m=0.5",
@@ -378,11 +428,24 @@ def main(
             rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
             meeting = {"store": _store_of_restart(), "rank": rank, "world_size": world}
         dist.init_process_group("nccl" if cuda else "gloo", **meeting)
+    folder = Path(options.output)
     try:
-        train(settings, options.output, after_step=after_step)
-        if _place()[0] == 0:
+        training = _built(settings, folder)
+        try:
+            training.run(after_step)
+        except KeyboardInterrupt:
+            if training.rank == 0:
+                state = load_checkpoint(folder)
+                stored = state["step"] if state else 0
+                print(
+                    f"\nInterrupted; stored up to step {stored} of {settings.steps}. "
+                    "The same command goes on from there.",
+                    file=sys.stderr,
+                )
+            sys.exit(130)
+        if training.rank == 0:
             text = yaml.safe_dump(asdict(settings), sort_keys=False)
-            (Path(options.output) / "settings.yml").write_text(text, encoding="utf-8")
+            (folder / "settings.yml").write_text(text, encoding="utf-8")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

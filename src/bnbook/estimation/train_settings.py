@@ -65,7 +65,8 @@ class Settings:
             value = getattr(self, field.name)
             kinds = field.type.__args__ if hasattr(field.type, "__args__") else ()
             kinds = kinds or (field.type,)
-            if float in kinds and type(value) is int:
+            if float in kinds and type(value) in (int, str) and _is_number(value):
+                # YAML takes 1e-3, without a point, for a text.
                 object.__setattr__(self, field.name, float(value))
             elif type(value) not in kinds:
                 names = " or ".join(getattr(k, "__name__", str(k)) for k in kinds)
@@ -83,6 +84,11 @@ class Settings:
             raise ValueError(
                 f"{self.method} has no option {', '.join(sorted(unknown))}; it has "
                 f"{', '.join(OPTIONS[self.method]) or 'none'}"
+            )
+        if self.options.get("seen_by") == "second":
+            raise ValueError(
+                "seen_by=second leaves the running statistics to the second tower, and the "
+                "steps without updates run the first only; use both or first"
             )
         for name, low, high in _RANGES:
             value = getattr(self, name)
@@ -118,6 +124,13 @@ class Settings:
         speed = self.bias_decay_speed if bias else 1.0
         start = self.learning_rate * (self.last_layer_rate if last else 1.0)
         return start * self.decay ** (speed * update / self.decay_every)
+
+
+def _is_number(value: int | str) -> bool:
+    try:
+        return not math.isnan(float(value))
+    except ValueError:
+        return False
 
 
 _COUNT = (1, 10**12)

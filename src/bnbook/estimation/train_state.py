@@ -13,14 +13,22 @@ NAME, LOG = "checkpoint.pt", "log.jsonl"
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write the state into the folder: afterwards the file is the old or the new one."""
+    """Write the state into the folder: afterwards the file is the old or the new one.
+
+    One process a folder may write.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".checkpoint-*"):  # by a process that was killed meanwhile
+        left.unlink(missing_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".checkpoint-")
     try:
         with os.fdopen(handle, "wb") as file:
             torch.save({"format": FORMAT, **state}, file)
             file.flush()
             os.fsync(file.fileno())
+        mask = os.umask(0)  # it can be read only by setting it
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's file is for its owner only
         os.replace(temporary, folder / NAME)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import os
+import re
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from torch import nn
 
 from bnbook.estimation.running_norm import RunningNorm
 
+AFTERMATH = 5.0  # seconds for the other workers to say what went wrong
 PRELOAD = ["bnbook.estimation.at_scale"]  # by the server that workers are forked from
 
 
@@ -60,7 +62,7 @@ def run_workers(
             ends.append(here)
             processes.append(process)
         try:
-            results = [_received(end, rank, timeout) for rank, end in enumerate(ends)]
+            results = _all_received(ends, timeout)
         except BaseException:
             for process in processes:
                 process.kill()  # they wait for each other
@@ -84,6 +86,7 @@ def _work(pipe, rank, workers, meeting, timeout, function, args) -> None:
             world_size=workers,
             timeout=timedelta(seconds=timeout),
         )
+        dist.barrier()  # who fails now does not break the meeting of the others
         buffer = io.BytesIO()
         torch.save(function(*args), buffer)
         pipe.send_bytes(b"+" + buffer.getvalue())
@@ -91,6 +94,26 @@ def _work(pipe, rank, workers, meeting, timeout, function, args) -> None:
         dist.destroy_process_group()
     except BaseException:
         pipe.send_bytes(b"-" + traceback.format_exc().encode())
+
+
+def _all_received(ends, timeout: float) -> list:
+    """The results by rank; of several failures the cause rather than what followed."""
+    results, failures = [], []
+    for rank, end in enumerate(ends):
+        if failures and not wait([end], AFTERMATH):
+            continue
+        try:
+            results.append(_received(end, rank, timeout))
+        except RuntimeError as error:
+            failures.append(error)
+    if failures:
+        raise min(failures, key=_is_aftermath)
+    return results
+
+
+def _is_aftermath(error: RuntimeError) -> bool:
+    last = str(error).strip().rsplit("\n", 1)[-1]
+    return bool(re.search(r"connect|gloo|peer|timed out", last, re.IGNORECASE))
 
 
 def _received(end, rank: int, timeout: float):

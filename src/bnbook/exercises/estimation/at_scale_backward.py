@@ -55,6 +55,16 @@ def added(g, x_hat, std, sums, count):
     return (g - sums[0] / count + x_hat * sums[1] / count) / std
 
 
+def sums_not_divided(g, x_hat, std, sums, count):
+    """You subtract the sums. Divide them by the number of examples of all workers: the closed form holds means."""
+    return (g - sums[0] - x_hat * sums[1]) / std
+
+
+def sums_exchanged(g, x_hat, std, sums, count):
+    """You exchange the two sums: Σ g comes first, and Σ g x̂ belongs to x̂."""
+    return sync_backward(g, x_hat, std, sums[::-1], count)
+
+
 def not_scaled(g, x_hat, std, sums, count):
     """You do not divide by std."""
     return sync_backward(g, x_hat, np.ones_like(std), sums, count)
@@ -94,6 +104,8 @@ EXERCISE = FunctionExercise(
         mean_part_only,
         x_hat_forgotten,
         added,
+        sums_not_divided,
+        sums_exchanged,
         not_scaled,
     ),
     alternatives=(one_example_at_a_time,),

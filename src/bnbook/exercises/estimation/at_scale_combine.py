@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bnbook.exercises.model import Case, FunctionExercise, variants
+from bnbook.exercises.model import Case, FunctionExercise, Variant, variants
 
 
 def combine_shards(
@@ -57,6 +57,15 @@ def unbiased(counts, means, variances):
     return mean, var * counts.sum() / (counts.sum() - 1)
 
 
+def through_squares(counts, means, variances):
+    """You subtract the square of the mean of all from the mean square. Where the mean is large, these are two
+    large numbers that differ by little, and the difference has lost its digits: average
+    (mean of the shard − mean of all)² instead."""
+    share = (counts / counts.sum())[:, None]
+    mean = (share * means).sum(0)
+    return mean, (share * (variances + means**2)).sum(0) - mean**2
+
+
 def two_at_a_time(counts, means, variances):
     """The same, shard after shard."""
     n, mean, var = counts[0], means[0], variances[0]
@@ -77,13 +86,16 @@ EXERCISE = FunctionExercise(
     level="core",
     reference=combine_shards,
     why="The variance of all is the mean of the variances plus the variance of the means, both weighted.",
-    mistakes=variants(
-        unweighted,
-        within_only,
-        between_only,
-        between_unweighted,
-        not_about_the_mean,
-        unbiased,
+    mistakes=(
+        *variants(
+            unweighted,
+            within_only,
+            between_only,
+            between_unweighted,
+            not_about_the_mean,
+            unbiased,
+        ),
+        Variant.of(through_squares, by_rounding=True),
     ),
     alternatives=(two_at_a_time,),
     hints=(
@@ -108,6 +120,16 @@ EXERCISE = FunctionExercise(
                 _rng.uniform(0.2, 2, (2, 3)),
             ),
             "The mean is large beside the spread.",
+        ),
+        Case(
+            "3 workers, around a million",
+            (
+                np.array([4.0, 2.0, 3.0]),
+                1e6 + _rng.normal(size=(3, 2)),
+                _rng.uniform(0.2, 2, (3, 2)),
+            ),
+            "The mean is a million times the spread: a difference of squares loses its digits here.",
+            rtol=1e-8,
         ),
     ),
     returns=("mean", "var"),

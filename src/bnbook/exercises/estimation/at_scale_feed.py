@@ -34,6 +34,38 @@ def own_factors(from_losses, squares, counts, running, r_v, f_max):
     return r_v * factor * from_losses.sum(0) / counts.sum() ** 2
 
 
+def factors_on_own_sums(from_losses, squares, counts, running, r_v, f_max):
+    """You multiply each worker's sum by that worker's own factor. ν‡ has one factor, that of the second moment of
+    all examples, so it comes after the exchange."""
+    factor = np.minimum(running / (squares / counts[:, None]), f_max)
+    return r_v * (factor * from_losses).sum(0) / counts.sum() ** 2
+
+
+def squares_not_divided(from_losses, squares, counts, running, r_v, f_max):
+    """You divide ν̄ by the sum Σ ν_b. The factor is that of the mean: divide by the number of all examples."""
+    factor = np.minimum(running / squares.sum(0), f_max)
+    return r_v * factor * from_losses.sum(0) / counts.sum() ** 2
+
+
+def no_factor(from_losses, squares, counts, running, r_v, f_max):
+    """You leave out the factor min(ν̄/ν, f_max), with ν the mean of ν_b over all examples."""
+    return r_v * from_losses.sum(0) / counts.sum() ** 2
+
+
+def shrunk_before_the_cap(from_losses, squares, counts, running, r_v, f_max):
+    """You cap r_v times the factor. The cap acts on the factor, and r_v comes after it."""
+    factor = np.minimum(r_v * running / (squares.sum(0) / counts.sum()), f_max)
+    return factor * from_losses.sum(0) / counts.sum() ** 2
+
+
+def mean_of_gradients(from_losses, squares, counts, running, r_v, f_max):
+    """You average the workers' means of ∂L_b/∂ν‡, each with the same weight. Add their sums, and divide by the
+    number of all examples."""
+    g = (from_losses / counts[:, None]).mean(0)
+    factor = np.minimum(running / (squares.sum(0) / counts.sum()), f_max)
+    return r_v * factor * g / counts.sum()
+
+
 def mean_of_means(from_losses, squares, counts, running, r_v, f_max):
     """You average the workers' means of ν_b, each with the same weight. Add their sums, and divide by the
     number of all examples."""
@@ -93,6 +125,11 @@ EXERCISE = FunctionExercise(
     why="Three sums and nothing else must be known to all: Σ ∂L_b/∂ν, Σ ν_b and the number of examples.",
     mistakes=variants(
         own_factors,
+        factors_on_own_sums,
+        squares_not_divided,
+        no_factor,
+        shrunk_before_the_cap,
+        mean_of_gradients,
         mean_of_means,
         divided_once,
         first_worker,

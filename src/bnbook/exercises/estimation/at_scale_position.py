@@ -39,6 +39,22 @@ def in_blocks(orders, workers, worker, batch, step):
     return orders[epoch][start : start + batch].copy()
 
 
+def successive_slices(orders, workers, worker, batch, step):
+    """You give the workers successive slices of what a step takes. The examples are dealt out one by one."""
+    epoch, position = divmod(step, orders.shape[1] // workers // batch)
+    start = (position * workers + worker) * batch
+    return orders[epoch][start : start + batch].copy()
+
+
+def own_pile(orders, workers, worker, batch, step):
+    """You count the steps of an epoch from this worker's own pile. The first piles can hold one example more
+    than the last: a step needs a batch from every worker."""
+    mine = orders[0][worker::workers]
+    epoch, position = divmod(step, len(mine) // batch)
+    mine = orders[epoch][worker::workers]
+    return mine[position * batch : (position + 1) * batch].copy()
+
+
 def first_order(orders, workers, worker, batch, step):
     """You use the order of the first epoch. Every epoch has its own."""
     pile = orders.shape[1] // workers
@@ -93,7 +109,13 @@ EXERCISE = FunctionExercise(
     why="The number of steps says which epoch and which batch of it comes next, so nothing else about the "
     "order has to be stored.",
     mistakes=variants(
-        in_blocks, first_order, from_the_start, other_epoch_length, off_by_one
+        in_blocks,
+        successive_slices,
+        own_pile,
+        first_order,
+        from_the_start,
+        other_epoch_length,
+        off_by_one,
     ),
     alternatives=(by_walking,),
     hints=(
@@ -102,6 +124,11 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("23 examples, step 5 of the run", (_orders(3, 23), 2, 1, 4, 5)),
+        Case(
+            "23 examples, worker 0 of 2, step 2 of the run",
+            (_orders(3, 23), 2, 0, 4, 2),
+            "The pile of worker 0 has one example more than that of worker 1.",
+        ),
         Case("30 examples, 3 workers, step 8", (_orders(3, 30), 3, 2, 2, 8)),
         Case("12 examples, one worker, step 7", (_orders(3, 12), 1, 0, 3, 7)),
     ),
