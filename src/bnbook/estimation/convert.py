@@ -154,6 +154,9 @@ def _require_no_methods(model: nn.Module, norms: dict[nn.Module, nn.Module]) -> 
 def method_of(module: nn.Module) -> str:
     """The method of a normalization, or the one that all of a model have.
 
+    A layer with r_m = r_v = 0 lets no gradient through the statistics: it is "frozen",
+    whatever it was made as.
+
     Raises:
         ValueError: there is no normalization, or there are several methods.
     """
