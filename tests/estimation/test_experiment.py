@@ -49,6 +49,8 @@ from bnbook.estimation.experiment_results import (
     at_baseline_peak,
     curves,
     difference,
+    error_ratio,
+    order_ceiling,
     order_correlation,
     reported,
 )
@@ -65,6 +67,7 @@ from bnbook.estimation.experiment_runs import (
     table_rows,
 )
 from bnbook.estimation.methods import (
+    BESIDE,
     METHODS,
     factories,
     members_loss,
@@ -469,6 +472,10 @@ class TestTraining:
         """Batch normalization at first, Ioffe's limits later."""
         assert limits(0, 300) == (1.0, 0.0)
         assert limits(299, 300) == (3.0, 5.0)
+        assert limits(12, 300) == (1.0, 0.0)
+        assert limits(13, 300) > (1.0, 0.0)
+        assert limits(59, 300).d_max < limits(60, 300).d_max == 5.0
+        assert limits(89, 300).r_max < limits(90, 300).r_max == 3.0
 
     def test_train_repeats_and_learns(self):
         options = {**SETTING, "examples": 300, "steps": 40, "every": 20}
@@ -510,6 +517,67 @@ class TestTraining:
         run = train("dense 4", METHODS["batch"], seeds=(0,), rates=(0.1,), **options)
         assert run.peak[0] == 0.7
         assert run.peak_step[0] == 6
+
+    def test_reports_the_weights_of_the_peak(self, monkeypatch):
+        """The looks are at the validation part; the test part is seen at the end, by the
+        weights at the end and by those of the peak."""
+        seen, values = [], iter([0.5, 0.7, 0.2, 0.6, 0.6])
+
+        def look(model, part):
+            seen.append((model.classify.weight.detach().clone(), len(part.x)))
+            return np.array([next(values)])
+
+        monkeypatch.setattr(experiment, "accuracies", look)
+        options = {**SETTING, "steps": 9, "every": 3}
+        train("dense 4", METHODS["batch"], seeds=(0,), rates=(0.1,), **options)
+        (_, a), (peak, b), (last, c), (at_end, d), (at_peak, e) = seen
+        parts = load_examples("digits", (0,), SETTING["examples"])
+        assert a == b == c == len(parts.validation.x)
+        assert d == e == len(parts.test.x)
+        assert torch.equal(at_end, last)
+        assert torch.equal(at_peak, peak)
+        assert not torch.equal(peak, last)
+
+    @pytest.mark.parametrize(
+        ("name", "size"), [("two_stage_4", 4), ("two_stage", None)]
+    )
+    def test_hands_the_first_tower_its_examples(self, monkeypatch, name, size):
+        handed = []
+
+        def spy(*args, x_first=None):
+            handed.append(x_first)
+            return method_loss(*args, x_first=x_first)
+
+        monkeypatch.setattr(experiment, "method_loss", spy)
+        train("dense 4", METHODS[name], seeds=(0, 1), rates=(0.1, 0.1), **SETTING)
+        assert len(handed) == SETTING["steps"]
+        assert {None if x is None else x.shape[:2] for x in handed} == {
+            size and (size, 2)
+        }
+
+    @pytest.mark.parametrize(("name", "which"), [("renorm_4", 0), ("renorm_4_open", 1)])
+    def test_sets_the_limits(self, monkeypatch, name, which):
+        found = []
+        monkeypatch.setattr(
+            experiment, "set_renorm_limits", lambda model, at: found.append(tuple(at))
+        )
+        method = (METHODS | BESIDE)[name]
+        train("dense 4", method, seeds=(0,), rates=(0.1,), **SETTING)
+        steps = range(SETTING["steps"])
+        scheduled = [tuple(limits(step, SETTING["steps"])) for step in steps]
+        assert found == (scheduled, [(3.0, 5.0)] * len(steps))[which]
+
+    @pytest.mark.parametrize(
+        ("name", "expected"), [("two_stage", 40 + 20 * 4), ("batch", 0), ("none", 0)]
+    )
+    def test_steps_that_only_observe(self, monkeypatch, name, expected):
+        sizes = []
+        monkeypatch.setattr(
+            experiment, "observe_only", lambda method, model, x: sizes.append(len(x))
+        )
+        options = {**SETTING, "steps": 22, "every": 22}
+        train("dense 4", METHODS[name], seeds=(0,), rates=(0.1,), **options)
+        assert sizes == [BATCH] * expected
 
     @pytest.mark.parametrize("name", ["plain 6", "dense 4"])
     def test_larger_pictures(self, monkeypatch, name):
@@ -697,6 +765,21 @@ class TestResults:
         """Seed 0 of the baseline peaks at 25, seed 1 at 50."""
         found = at_baseline_peak(results, "plain 6", "frozen")
         np.testing.assert_allclose(found, [20, 60])
+
+    def test_ceiling_of_the_order(self):
+        """Without scatter it is 1; scatter stays with its row."""
+        source, means = np.array([3.0, 1.0, 2.0]), np.array([[5.0], [9.0], [7.0]])
+        np.testing.assert_allclose(order_ceiling(source, means + np.zeros((3, 4))), 1)
+        scatter = np.array([[5.0, -5.0], [-5.0, 5.0], [0.0, 0.0]])
+        # seed 1: rows at 9 − 5, 5 + 5, 7, the opposite of the source's order
+        np.testing.assert_allclose(order_ceiling(source, means + scatter), [1, -1])
+
+    def test_error_ratio(self, results):
+        """Errors 50, 30 and 30 over 20, 10 and 10: ratios 2.5, 3 and 3."""
+        more = results[results.seed == 1].assign(seed=2)
+        mean, low, high = error_ratio(pd.concat([results, more]), "plain 6", "frozen")
+        assert mean == pytest.approx(22.5 ** (1 / 3))
+        assert low < mean < high
 
     def test_refuses_what_was_not_run(self, results):
         with pytest.raises(ValueError, match="no reported runs of 'none'"):

@@ -234,7 +234,7 @@ def train(
 
     for step in range(steps):
         if method.kind == "renorm":
-            set_renorm_limits(model, limits(step, steps))
+            set_renorm_limits(model, limits(steps if method.open else step, steps))
         only_look(FIRST_STATISTICS if step == 0 else 0)
         set_rates(optimizer, step / steps)
         pick = stream.take(BATCH)

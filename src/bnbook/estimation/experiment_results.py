@@ -85,3 +85,30 @@ def _rows(results: pd.DataFrame, network: str, method: str) -> pd.DataFrame:
     if rows.empty:
         raise ValueError(f"no reported runs of {method!r} in the network {network!r}")
     return rows.sort_values("seed")
+
+
+def order_ceiling(source: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Rank correlations that the seeds would have if the means had the source's order.
+
+    The means of the rows change places, and each row keeps its deviations from its mean:
+    so much of the order does the scatter of a single seed leave.
+
+    Args:
+        source: a column of the source's table, without equal values, (R,).
+        measured: accuracies of each row and seed, (R, S).
+
+    Returns:
+        The rank correlation of each seed, (S,).
+    """
+    means = measured.mean(1)
+    places = stats.rankdata(source).astype(int) - 1
+    moved = np.sort(means)[places, None] + measured - means[:, None]
+    return np.array([order_correlation(source, column) for column in moved.T])
+
+
+def error_ratio(results: pd.DataFrame, network: str, method: str) -> np.ndarray:
+    """Error over that of batch normalization with the same seed: the geometric mean, and
+    the ends of its 95% interval, (3,)."""
+    gap = np.log(100 - reported(results, network, method))
+    base = np.log(100 - reported(results, network, "batch"))[: len(gap)]
+    return np.exp(t_interval(gap - base))

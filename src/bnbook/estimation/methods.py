@@ -34,6 +34,7 @@ class Method:
         rotation: whether Hadamard's matrix precedes the ReLU.
         r_m, r_v, f_max: of Algorithm 1.
         first: examples of the first tower, where they are not those of the second.
+        open: whether the limits of "renorm" are at their ends from the start.
         peak, at_120k: percent in the source, Inception-v3 on ImageNet.
         resnet: percent in the source, ResNet-50.
     """
@@ -46,6 +47,7 @@ class Method:
     r_v: float = 1.0
     f_max: float | None = 2.0
     first: int | None = None
+    open: bool = False
     peak: float | None = None
     at_120k: float | None = None
     resnet: float | None = None
@@ -97,6 +99,13 @@ METHODS = {
     ),
     "two_stage_no_sq": Method("two-stage, no S/Q", "two", f_max=None),
     "none": Method("no normalization", "none"),
+}
+
+# Beside the table: what its row "batch renormalization, 4" loses by its schedule.
+BESIDE = {
+    "renorm_4_open": Method(
+        "batch renormalization, 4, limits open", "renorm", 4, open=True
+    )
 }
 
 

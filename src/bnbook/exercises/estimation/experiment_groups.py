@@ -79,6 +79,12 @@ def not_capped(x, mean, square, group, f_max):
     return np.repeat(square / q, group)
 
 
+def cap_of_two(x, mean, square, group, f_max):
+    """You cap at 2, the source's value. The cap is the argument `f_max`."""
+    q = ((x - mean) ** 2).mean(axis=1).reshape(-1, group).mean(axis=1)
+    return np.repeat(np.minimum(square / q, 2.0), group)
+
+
 def inverted(x, mean, square, group, f_max):
     """You scale by Q/S. It is S/Q: a group with a large second moment is to count less."""
     q = ((x - mean) ** 2).mean(axis=1).reshape(-1, group).mean(axis=1)
@@ -119,6 +125,7 @@ EXERCISE = FunctionExercise(
         group_mean,
         mean_forgotten,
         not_capped,
+        cap_of_two,
         inverted,
     ),
     alternatives=(by_loop,),
@@ -128,8 +135,8 @@ EXERCISE = FunctionExercise(
     ),
     cases=(
         Case("8 examples in pairs", (_values(8, 5), 0.4, 0.9, 2, 2.0), count=8),
-        Case("8 examples in fours", (_values(8, 3), -0.2, 1.6, 4, 1.2), count=8),
-        Case("6 examples in threes", (_values(6, 4), 0.1, 0.7, 3, 3.0), count=6),
+        Case("8 examples in fours", (_values(8, 3), -0.2, 4.0, 4, 1.2), count=8),
+        Case("6 examples in threes", (_values(6, 4), 0.1, 4.0, 3, 3.0), count=6),
         Case(
             "groups of one",
             (_values(5, 4), 0.3, 0.8, 1, 2.0),
