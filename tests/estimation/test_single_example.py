@@ -53,7 +53,6 @@ from bnbook.estimation.single_example_training import (
     MEASURED,
     RATES,
     TRAINING,
-    accuracy,
     start,
     updates,
 )
@@ -68,6 +67,7 @@ from bnbook.exercises.estimation import (
     single_example_scaling,
     single_example_shrinkage,
 )
+from bnbook.optimization.descent import accuracy
 
 F64 = torch.float64
 
@@ -442,8 +442,8 @@ class TestRuns:
         x, _ = parts["test"]
         calibrate(model, x)
         predicted = model.eval()(x).argmax(1)
-        assert accuracy(model, (x, predicted)) == 1.0
-        assert accuracy(model, (x, (predicted + 1) % 10)) == 0.0
+        assert accuracy(model, x, predicted) == 1.0
+        assert accuracy(model, x, (predicted + 1) % 10) == 0.0
 
 
 class TestExercises:

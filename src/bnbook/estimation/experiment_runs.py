@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from bnbook.estimation.experiment import NETWORKS, Run, train
-from bnbook.estimation.methods import BESIDE, METHODS
+from bnbook.estimation.methods import BESIDE, METHODS, Method
 from bnbook.experiments import Experiment, Row
 
 RATES = (0.03, 0.1, 0.3, 1.0)
@@ -65,10 +65,9 @@ def table_rows(
     choice = train(network, row, seeds=seeds, rates=rates, test=False, **options)
     means = choice.peak.reshape(len(RATES), len(CHOICE_SEEDS)).mean(1)
     best = RATES[means.argmax()]
-    report = train(network, row, seeds=SEEDS, rates=[best] * len(SEEDS), **options)
     return [
         *_rows("choose", choice, pairs),
-        *_rows("report", report, [(seed, best) for seed in SEEDS]),
+        *_report(network, row, SEEDS, best, **options),
     ]
 
 
@@ -81,17 +80,8 @@ def more_rows(
         FileNotFoundError, ValueError: the table holds no such run; make it first.
     """
     rate = chosen_rate(network, method, data)
-    run = train(
-        network,
-        METHODS[method],
-        seeds=MORE_SEEDS,
-        rates=[rate] * len(MORE_SEEDS),
-        data=data,
-        examples=examples,
-        steps=steps,
-        every=EVERY,
-    )
-    return _rows("report", run, [(seed, rate) for seed in MORE_SEEDS])
+    options = {"data": data, "examples": examples, "steps": steps, "every": EVERY}
+    return _report(network, METHODS[method], MORE_SEEDS, rate, **options)
 
 
 def other_rate_rows(
@@ -102,17 +92,8 @@ def other_rate_rows(
     Args:
         other: the learning rate.
     """
-    run = train(
-        network,
-        METHODS[method],
-        seeds=SEEDS,
-        rates=[other] * len(SEEDS),
-        data=data,
-        examples=examples,
-        steps=steps,
-        every=EVERY,
-    )
-    return _rows("report", run, [(seed, other) for seed in SEEDS])
+    options = {"data": data, "examples": examples, "steps": steps, "every": EVERY}
+    return _report(network, METHODS[method], SEEDS, other, **options)
 
 
 def chosen_rate(network: str, method: str, data: str = "digits") -> float:
@@ -127,6 +108,14 @@ def chosen_rate(network: str, method: str, data: str = "digits") -> float:
             f'make experiments ARGS="--only {experiment.name}" first'
         )
     return float(rates.iloc[0])
+
+
+def _report(
+    network: str, method: Method, seeds: tuple[int, ...], rate: float, **options
+) -> list[Row]:
+    """Train these seeds with one learning rate."""
+    run = train(network, method, seeds=seeds, rates=[rate] * len(seeds), **options)
+    return _rows("report", run, [(seed, rate) for seed in seeds])
 
 
 def _rows(purpose: str, run: Run, members: list[tuple[int, float]]) -> list[Row]:

@@ -15,7 +15,6 @@ from torch import nn
 from bnbook.estimation.population_norm import spread
 from bnbook.estimation.running_norm import RunningNorm
 from bnbook.foundations.backward import BatchNormGrads, batch_norm_backward
-from bnbook.foundations.folding import fold_batch_norm
 from bnbook.foundations.forward import BatchNormCache, batch_norm
 from bnbook.validation import require_float_array, require_shape
 
@@ -229,20 +228,6 @@ class BatchRenorm(RunningNorm):
                 'interaction="example"'
             )
 
-    def fold(self, layer: nn.Module) -> nn.Module:
-        """The layer before, with this normalization merged into it.
-
-        Args:
-            layer: `nn.Linear`, `nn.Conv1d` to `3d`, or a transposed convolution.
-
-        Returns:
-            One layer that computes what both do in evaluation mode.
-
-        Raises:
-            TypeError, ValueError: as `fold_batch_norm`.
-        """
-        return fold_batch_norm(layer, self.as_batch_norm(layer))
-
     def _load_from_state_dict(self, state_dict, prefix, *args):
         if prefix + "rotation" in state_dict:
             raise ValueError(
@@ -254,8 +239,8 @@ class BatchRenorm(RunningNorm):
     def extra_repr(self) -> str:
         """The settings, as PyTorch prints a module."""
         return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"r_max={self.r_max}, d_max={self.d_max}, microbatch={self.microbatch}"
+            f"{super().extra_repr()}, r_max={self.r_max}, d_max={self.d_max}, "
+            f"microbatch={self.microbatch}"
         )
 
 

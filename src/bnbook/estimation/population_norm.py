@@ -271,7 +271,7 @@ class PopulationNorm(RunningNorm):
         """The settings, as PyTorch prints a module."""
         turned = "" if self.rotation is None else ", rotation"
         return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"{super().extra_repr()}, "
             f"interaction={self.interaction}, r_m={self.r_m}, r_v={self.r_v}, "
             f"f_max={self.f_max}, u_max={self.u_max}, microbatch={self.microbatch}{turned}"
         )

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from bnbook.foundations.folding import fold_batch_norm
+
 
 class RunningNorm(nn.Module):
     """γ, β and running statistics under the names of `nn.BatchNorm2d`, without a forward.
@@ -97,3 +99,21 @@ class RunningNorm(nn.Module):
             norm.weight.copy_(self.weight)
             norm.bias.copy_(self.bias)
         return norm.train(self.training)
+
+    def fold(self, layer: nn.Module) -> nn.Module:
+        """The layer before, with this normalization merged into it.
+
+        Args:
+            layer: `nn.Linear`, `nn.Conv1d` to `3d`, or a transposed convolution.
+
+        Returns:
+            One layer that computes what both do in evaluation mode.
+
+        Raises:
+            TypeError, ValueError: as `fold_batch_norm`.
+        """
+        return fold_batch_norm(layer, self.as_batch_norm(layer))
+
+    def extra_repr(self) -> str:
+        """The settings, as PyTorch prints a module."""
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

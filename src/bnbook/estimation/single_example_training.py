@@ -20,6 +20,7 @@ from bnbook.estimation.gradient_error import (
 )
 from bnbook.estimation.single_example_runs import PLAN, SEEDS, cap
 from bnbook.experiments import Diverged, Experiment, Row
+from bnbook.optimization.descent import accuracy
 
 Parts = dict[str, tuple[torch.Tensor, torch.Tensor]]
 PAIRS = ((1.0, 1.0), (0.5, 0.5), (0.0, 0.8), (0.0, 0.0))
@@ -95,13 +96,6 @@ def updates(
             step += 1
 
 
-@torch.no_grad()
-def accuracy(model: nn.Sequential, part: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """Share of the pictures that the network in evaluation mode labels right."""
-    x, t = part
-    return (model.eval()(x).argmax(1) == t).double().mean().item()
-
-
 def training_row(
     *,
     rotation: str,
@@ -122,7 +116,7 @@ def training_row(
     calibrate(model, parts["train"][0])
     for _ in updates(model, *parts["train"], rate=rate, epochs=epochs, seed=seed):
         pass
-    return {"test": accuracy(model, parts["test"])}
+    return {"test": accuracy(model, *parts["test"])}
 
 
 def rate_row(
@@ -156,7 +150,7 @@ def rate_row(
     for _ in updates(model, *parts["train"], **options, own_statistics=True):
         pass
     calibrate(model, parts["train"][0])
-    return {"test": accuracy(model, parts["test"])}
+    return {"test": accuracy(model, *parts["test"])}
 
 
 def along_rows(

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from bnbook.estimation.population_norm import spread
 from bnbook.estimation.running_norm import RunningNorm
-from bnbook.foundations.folding import fold_batch_norm
+from bnbook.estimation.workers import world
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,6 @@ def over_workers(own: Shard) -> Shard:
         [1, len(own.mean), len(own.var)], 1
     )
     return combined(counts, means, variances)
-
-
-def world() -> int:
-    """Number of workers; 1 without a process group."""
-    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 class _SyncNormalize(torch.autograd.Function):
@@ -160,15 +154,3 @@ class SyncNorm(RunningNorm):
         weight = self.count_batch()
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
-
-    def fold(self, layer: nn.Module) -> nn.Module:
-        """The layer before, with this normalization merged into it.
-
-        Raises:
-            TypeError, ValueError: as `fold_batch_norm`.
-        """
-        return fold_batch_norm(layer, self.as_batch_norm(layer))
-
-    def extra_repr(self) -> str:
-        """The settings, as PyTorch prints a module."""
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

@@ -331,9 +331,10 @@ def two_stage_backward(
 
 def _counts(x, first, reduce) -> list[float]:
     """The numbers of examples of the towers, on all workers together."""
+    if reduce is None:
+        return [len(x), len(first)]
     counts = torch.tensor([len(x), len(first)], dtype=torch.float32, device=x.device)
-    if reduce is not None:
-        reduce([counts])
+    reduce([counts])
     return counts.tolist()
 
 

@@ -128,12 +128,17 @@ def _received(end, rank: int, timeout: float):
     return torch.load(io.BytesIO(answer[1:]), weights_only=False)
 
 
+def world() -> int:
+    """Number of workers; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def sum_over_workers(tensors: Sequence[torch.Tensor]) -> None:
     """Replace each tensor by its sum over the workers, in one round; no group: as it is.
 
     All workers must pass tensors of the same shapes in the same order.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1 or not tensors:
+    if world() == 1 or not tensors:
         return
     by_type: dict[torch.dtype, list[torch.Tensor]] = {}
     for tensor in tensors:
